@@ -1,0 +1,35 @@
+"""What the library knows about each family of transformers: one small file per family, listed here."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from disca.adapters.adapter import Adapter
+from disca.adapters.hunyuan_video import HUNYUAN_VIDEO
+
+ADAPTERS: dict[str, Adapter] = {adapter.transformer: adapter for adapter in (HUNYUAN_VIDEO,)}
+
+
+def describe(adapter: Adapter) -> Adapter:
+    """Add a family of one's own, keyed by the class name of its transformer."""
+    ADAPTERS[adapter.transformer] = adapter
+    return adapter
+
+
+def adapter_for(transformer: nn.Module) -> Adapter:
+    """The adapter of a transformer's family.
+
+    Raises:
+        ValueError: nobody described this class; the message says how to.
+    """
+    names = [cls.__name__ for cls in type(transformer).__mro__]
+    for name in names:
+        if name in ADAPTERS:
+            return ADAPTERS[name]
+    raise ValueError(
+        f"No adapter describes {names[0]}. Known: {', '.join(sorted(ADAPTERS))}. Describe it with "
+        f"disca.adapters.describe(Adapter(transformer={names[0]!r}, stacks=(...))), naming the ModuleLists of its blocks."
+    )
+
+
+__all__ = ["ADAPTERS", "Adapter", "adapter_for", "describe"]

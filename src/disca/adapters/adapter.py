@@ -1,0 +1,63 @@
+"""What one family of transformers looks like. An adapter describes; it never acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from torch import nn
+
+from disca.features import Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One family's trunk: where its blocks are, what they take and what they give."""
+
+    transformer: str
+    """Class name of the host, as in ``type(transformer).__name__``."""
+    stacks: tuple[str, ...]
+    """Attributes of the host that hold its blocks, in the order in which they run."""
+    hidden: str = "hidden_states"
+    """Parameter of a block that carries the video tokens."""
+    context: str | None = "encoder_hidden_states"
+    """Parameter that carries the text tokens when the blocks return them too; None when they pass through unchanged."""
+    context_first: bool = False
+    """Whether a block returns ``(context, hidden)`` instead of ``(hidden, context)``."""
+    fuse_jointly: bool = True
+    """Whether the predictor fuses video and text tokens with one network (HunyuanVideo 1.0) or with two (1.5)."""
+    time_scale: float = 1000.0
+    """What the host receives as ``timestep`` at time 1."""
+    time_embedder: str | None = None
+    """Path of the module that embeds the sinusoid of t; a second time is joined to its output. None: not supported."""
+
+    def blocks(self, transformer: nn.Module) -> list[nn.Module]:
+        """All blocks of the trunk, in the order in which they run."""
+        return [block for stack in self.stacks for block in getattr(transformer, stack)]
+
+    def bind(self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change
+        between the two under gradient checkpointing."""
+        bound = signature(type(block).forward).bind(block, *args, **kwargs).arguments
+        return {name: value for name, value in bound.items() if name != "self"}
+
+    def inputs(self, bound: Mapping[str, Any]) -> Features:
+        """The features among a block's bound arguments."""
+        names = (self.hidden,) if self.context is None else (self.hidden, self.context)
+        return tuple(bound[name] for name in names)
+
+    def features(self, returned: Any) -> Features:
+        """A block's return value as features."""
+        if self.context is None:
+            return (returned,)
+        first, second = returned
+        return (second, first) if self.context_first else (first, second)
+
+    def returned(self, features: Features) -> Any:
+        """Features as the host expects them from a block; the inverse of :meth:`features`."""
+        if self.context is None:
+            return features[0]
+        hidden, context = features
+        return (context, hidden) if self.context_first else (hidden, context)
