@@ -1,0 +1,21 @@
+"""The predictor's objective (third stage of arXiv 2602.05449): the velocity its features lead to."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from disca.objectives.loss import Loss, interval_weight, squared_error
+
+
+def forecast_error(
+    forecast: Tensor, full: Tensor, *, t: Tensor | None = None, r: Tensor | None = None, weight: Tensor | None = None
+) -> Loss:
+    """Velocities ``[batch, ...]`` of the same state, one from forecast features and one from the whole trunk.
+
+    With ``t`` and ``r`` ``[batch]`` each error counts as the squared step that carries it into the latents;
+    ``weight`` ``[batch]`` sets the weights by hand. The full velocity takes no gradient.
+    """
+    if t is not None and r is not None:
+        scale = interval_weight(t, r)
+        weight = scale if weight is None else weight * scale
+    return squared_error(forecast, full.detach(), weight=weight)

@@ -1,0 +1,45 @@
+"""What every objective returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss to differentiate, and what it was made of."""
+
+    value: Tensor
+    """The scalar to call ``backward`` on."""
+    per_sample: Tensor
+    """Unweighted mean squared error of each sample, ``[batch]``, detached: to be logged by interval."""
+
+
+def squared_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Loss:
+    """Mean squared error per element in float32 or better, ``weight`` ``[batch]`` multiplying each sample's share.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"The prediction is {tuple(prediction.shape)} but its target is {tuple(target.shape)}.")
+    if not prediction.dtype.itemsize > 2:
+        prediction = prediction.float()
+    error = (prediction - target).square().flatten(1).mean(1)
+    value = error if weight is None else weight * error
+    return Loss(value=value.mean(), per_sample=error.detach())
+
+
+def relative_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """``|prediction - target| / |target|`` of each sample, ``[batch]``, detached."""
+    difference = (prediction - target).detach().flatten(1).norm(dim=1)
+    return difference / target.detach().flatten(1).norm(dim=1)
+
+
+def interval_weight(t: Tensor, r: Tensor) -> Tensor:
+    """Weights ``(t - r)^2`` ``[batch]``, of mean 1: the error of a velocity counts as much as a step carries of it."""
+    squared = (t - r).square()
+    return squared / squared.mean().clamp(min=torch.finfo(squared.dtype).tiny)
