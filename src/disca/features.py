@@ -28,8 +28,8 @@ class Moment:
     """Time the step starts from, in [0, 1]."""
     r: float
     """Time the step goes down to, in [0, t]."""
-    branch: str
-    """Name of the guidance branch, such as ``cond`` or ``uncond``."""
+    branch: str = ""
+    """Name of the guidance branch, such as ``cond`` or ``uncond``; empty where nobody has asked."""
 
 
 @dataclass(frozen=True)

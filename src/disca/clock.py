@@ -1,0 +1,147 @@
+"""Which step of a run a call of the transformer belongs to, and the times it goes between.
+
+The tensor that a host receives as its timestep is a poor witness: pipelines cast it to the model's dtype, and in
+bfloat16 neighbouring timesteps above 256 become one. So the clock reads the scheduler, at full precision, and looks
+at the tensor only where there is nothing else to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from disca.features import Moment
+
+
+class Clock(Protocol):
+    """Tells the moment of a call. Two runs are told apart by ``run``, an object that is another one for each."""
+
+    @property
+    def run(self) -> object: ...
+
+    def moment(self, timestep: Any) -> Moment:
+        """The moment of a call (without a branch, which a clock cannot know), given the host's timestep argument."""
+        ...
+
+
+class SchedulerClock:
+    """The clock of a pipeline: step, t and r as its scheduler has them.
+
+    ``scheduler`` hands out the scheduler of the moment, since pipelines may be given another one. ``scale`` is what
+    the host receives as its timestep at time 1 (``Adapter.time_scale``).
+    """
+
+    def __init__(self, scheduler: Callable[[], Any], *, scale: float = 1000.0) -> None:
+        self._scheduler = scheduler
+        self._scale = scale
+        self._run: object = None
+        self._times: list[float] = []
+
+    @property
+    def run(self) -> object:
+        """Schedulers make their timesteps anew for each run."""
+        return self._scheduler().timesteps
+
+    def moment(self, timestep: Any = None) -> Moment:
+        scheduler = self._scheduler()
+        if scheduler.timesteps is not self._run:
+            self._run, self._times = scheduler.timesteps, _scheduler_times(scheduler)
+        step = self._step(scheduler, timestep)
+        if step + 1 >= len(self._times):
+            raise ValueError(
+                f"The scheduler has {len(self._times) - 1} steps and all of them are taken. Call its set_timesteps() "
+                "before sampling again."
+            )
+        return _moment(step, self._times)
+
+    def _step(self, scheduler: Any, timestep: Any) -> int:
+        if not hasattr(scheduler, "step_index"):
+            return _match(timestep, [t * self._scale for t in self._times[:-1]])
+        if scheduler.step_index is not None:
+            return int(scheduler.step_index)
+        return int(getattr(scheduler, "begin_index", None) or 0)  # no step() yet: the run is at its beginning
+
+
+class TimestepClock:
+    """The clock of a bare transformer: its timesteps, N decreasing values in the host's own units.
+
+    ``r`` of a step is the next value, and 0 at the last. A call is matched to its step by its timestep.
+
+    Raises:
+        ValueError: no timesteps, or timesteps that do not decrease; a call at none of them, or at a timestep that
+            is two of them in the dtype of the call.
+    """
+
+    def __init__(self, timesteps: Sequence[float] | Tensor, *, scale: float = 1000.0) -> None:
+        self._timesteps = [float(value) for value in torch.as_tensor(timesteps, dtype=torch.float64).flatten()]
+        _check_timesteps(self._timesteps, scale)
+        self._times = [value / scale for value in self._timesteps] + [0.0]
+
+    @property
+    def run(self) -> object:
+        """A bare transformer does not say where a run begins; a step that goes back does."""
+        return self
+
+    def moment(self, timestep: Any) -> Moment:
+        return _moment(_match(timestep, self._timesteps), self._times)
+
+
+def clock_for(target: Any, timesteps: Sequence[float] | Tensor | None = None, *, scale: float = 1000.0) -> Clock:
+    """The clock of a pipeline, or of a bare transformer with its timesteps.
+
+    Raises:
+        ValueError: a transformer without timesteps, or a pipeline with them.
+    """
+    piped = hasattr(target, "scheduler") and hasattr(target, "transformer")
+    if piped and timesteps is None:
+        return SchedulerClock(lambda: target.scheduler, scale=scale)
+    if piped:
+        raise ValueError("A pipeline's scheduler gives the timesteps. Leave timesteps=None, or give its transformer.")
+    if timesteps is None:
+        raise ValueError(
+            f"{type(target).__name__} is no pipeline with a transformer and a scheduler, so timesteps are needed: "
+            f"the N values it will be called with, in its own units ({scale:g} is noise), without the final 0."
+        )
+    return TimestepClock(timesteps, scale=scale)
+
+
+def _moment(step: int, times: Sequence[float]) -> Moment:
+    return Moment(step=step, steps=len(times) - 1, t=times[step], r=times[step + 1])
+
+
+def _scheduler_times(scheduler: Any) -> list[float]:
+    """N + 1 times, in [0, 1]. The noise levels of a flow are its times; other schedulers only have timesteps."""
+    timesteps = torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()
+    sigmas = torch.as_tensor(getattr(scheduler, "sigmas", ()), dtype=torch.float64).tolist()
+    if len(sigmas) == len(timesteps) + 1 and max(sigmas) <= 1:
+        return sigmas
+    return [value / scheduler.config.num_train_timesteps for value in timesteps] + [0.0]
+
+
+def _match(timestep: Any, values: Sequence[float]) -> int:
+    """Index of the host's timestep argument among ``values``, compared in the dtype in which the host receives it."""
+    given = torch.as_tensor(timestep).max()  # one value per sample, or per token: clean tokens are at 0
+    dtype = given.dtype if given.is_floating_point() else torch.float64
+    known = torch.tensor(values, dtype=torch.float64).to(dtype).tolist()
+    value = float(given)
+    found = [step for step, other in enumerate(known) if abs(value - other) <= 1e-6 * max(1.0, abs(other))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"Timestep {value:g} is that of steps {found}, which are one in {dtype}. Call the transformer with its "
+            "timestep in float32."
+        )
+    raise ValueError(f"Timestep {value:g} is none of the timesteps of this run: {', '.join(f'{v:g}' for v in values)}.")
+
+
+def _check_timesteps(values: Sequence[float], scale: float) -> None:
+    decreasing = all(a > b for a, b in zip(values, values[1:], strict=False))
+    if not values or not decreasing or not (values[0] <= scale and values[-1] >= 0):
+        raise ValueError(
+            f"timesteps must be one or more values that decrease from at most {scale:g} (noise) to at least 0, in the "
+            f"units of the transformer; given {values}."
+        )

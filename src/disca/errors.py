@@ -1,0 +1,21 @@
+"""Words for errors: what is near to a name that nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The known name most like ``name``, or None where nothing is like it."""
+    known = {candidate.lower(): candidate for candidate in names}
+    found = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return known[found[0]] if found else None
+
+
+def unknown(kind: str, name: str, names: Iterable[str]) -> str:
+    """A message for a name that nobody knows: what was given, what is nearest, and what there is."""
+    known = sorted(names)
+    guess = nearest(name, known)
+    hint = f"Did you mean {guess!r}? " if guess else ""
+    return f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known) or 'none'}."

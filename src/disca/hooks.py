@@ -1,0 +1,159 @@
+"""The only file that assigns to a live module. What it does to a model, it undoes without a trace.
+
+It lives inside diffusers' hook registry, so it stacks with the offloading and parallel hooks found there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from inspect import signature
+from typing import Any, Protocol
+
+from diffusers.hooks.hooks import HookRegistry, ModelHook, StateManager
+from torch import nn
+
+
+def install(module: nn.Module, hook: ModelHook, name: str) -> None:
+    """Register ``hook`` on ``module``, outside of the hooks it has.
+
+    Raises:
+        ValueError: the module has a hook of that name.
+    """
+    ours = not hasattr(module, "_diffusers_hook")
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    if ours:
+        registry.made_by_disca = True
+    registry.register_hook(hook, name)
+    _forget_children(registry)
+
+
+def remove(module: nn.Module, name: str) -> None:
+    """Take the hook away again, and with the last hook what the registry leaves behind in the module's ``__dict__``."""
+    registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
+    if registry is None or registry.get_hook(name) is None:
+        return
+    registry.remove_hook(name, recurse=False)
+    _forget_children(registry)
+    if registry.hooks:
+        return
+    forward = module.__dict__.get("forward")
+    if getattr(forward, "__func__", None) is type(module).forward and forward.__self__ is module:
+        del module.forward  # the class has it
+    if getattr(registry, "made_by_disca", False):
+        del module._diffusers_hook
+
+
+def is_installed(module: nn.Module, name: str) -> bool:
+    """Whether the module has a hook of that name."""
+    registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
+    return registry is not None and registry.get_hook(name) is not None
+
+
+def _forget_children(registry: HookRegistry) -> None:
+    if hasattr(registry, "invalidate_child_registries_cache"):
+        registry.invalidate_child_registries_cache()
+    else:
+        registry._child_registries_cache = None
+
+
+class Observer(Protocol):
+    """Who wants to know about each call of a transformer."""
+
+    def before(self, timestep: Any, branch: str | None) -> None:
+        """A call begins, at the host's timestep argument, in the branch that ``cache_context`` names."""
+        ...
+
+    def after(self) -> None:
+        """The call is done. It does not come when the call raised."""
+        ...
+
+    def reset(self) -> None:
+        """The pipeline is done."""
+        ...
+
+
+class Branch(StateManager):
+    """The name that ``cache_context`` gives to the calls inside of it. diffusers looks for attributes of this type."""
+
+    def __init__(self) -> None:
+        super().__init__(object)
+        self.name: str | None = None
+
+    def set_context(self, context: Any) -> None:
+        self.name = getattr(context, "name", context)
+
+    def reset(self, *args: Any, **kwargs: Any) -> None:
+        self.name = None
+
+
+class Watch(ModelHook):
+    """Tells an observer about each call of a transformer; ``timestep`` is the name of its argument."""
+
+    _is_stateful = True
+
+    def __init__(self, observer: Observer, timestep: str = "timestep") -> None:
+        super().__init__()
+        self.observer = observer
+        self.branch = Branch()
+        self.timestep = timestep
+        self.position: int | None = None
+
+    def initialize_hook(self, module: nn.Module) -> nn.Module:
+        self.position = list(signature(module.forward).parameters).index(self.timestep)
+        return module
+
+    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        timestep = kwargs[self.timestep] if self.timestep in kwargs else args[self.position]
+        self.observer.before(timestep, self.branch.name)
+        return args, kwargs
+
+    def post_forward(self, module: nn.Module, output: Any) -> Any:
+        self.observer.after()
+        return output
+
+    def reset_state(self, module: nn.Module) -> nn.Module:
+        self.branch.reset()
+        self.observer.reset()
+        return module
+
+
+class HeldStack(nn.ModuleList):
+    """A stack of blocks that runs something else in their place.
+
+    It has the blocks under their own names, so parameters, state-dict keys, devices, adapters and compilation are what
+    they were; only iterating over it, which is how a host runs its blocks, gives the stand-ins.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module] = ()) -> None:
+        super().__init__(blocks)
+        self.stand_ins: tuple[Callable[..., Any], ...] | None = None
+        self.original: tuple[nn.ModuleList, ...] = ()  # in a tuple, so that it is no child
+
+    def __iter__(self) -> Iterator[Any]:
+        return super().__iter__() if self.stand_ins is None else iter(self.stand_ins)
+
+
+def hold(host: nn.Module, stack: str, stand_ins: Iterable[Callable[..., Any]] = ()) -> nn.ModuleList:
+    """Let ``stand_ins`` run in place of the blocks in ``host.stack``; returns the stack as it was.
+
+    Raises:
+        ValueError: the stack is held already.
+    """
+    original = getattr(host, stack)
+    if isinstance(original, HeldStack):
+        raise ValueError(f"The blocks of {type(host).__name__}.{stack} are held already. Detach that run first.")
+    held = HeldStack()
+    held._modules = original._modules  # shared, so that a block replaced while held stays replaced
+    held.training = original.training
+    held.stand_ins, held.original = tuple(stand_ins), (original,)
+    setattr(host, stack, held)
+    return original
+
+
+def let_go(host: nn.Module, stack: str) -> None:
+    """Give the blocks back to the host."""
+    held = getattr(host, stack)
+    if isinstance(held, HeldStack):
+        (original,) = held.original
+        original.training = held.training
+        setattr(host, stack, original)
