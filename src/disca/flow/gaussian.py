@@ -1,4 +1,4 @@
-"""A flow with a known answer: data drawn from one Gaussian. What is trained or solved numerically is held against it."""
+"""A flow with a known answer, data drawn from one Gaussian, to hold numerical methods and training against."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def du_dt(
 
 def _forward(u: MeanVelocity, x: Tensor, t: Tensor, r: Tensor, v: Tensor) -> Tensor:
     with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward-mode formula
-        _, derivative = torch.func.jvp(lambda x, t: u(x, t, r), (x, t), (v.to(x.dtype), torch.ones_like(t)))
+        derivative: Tensor = torch.func.jvp(lambda x, t: u(x, t, r), (x, t), (v.to(x.dtype), torch.ones_like(t)))[1]
     return derivative
 
 

@@ -35,8 +35,8 @@ def squared_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None =
 
 def relative_error(prediction: Tensor, target: Tensor) -> Tensor:
     """``|prediction - target| / |target|`` of each sample, ``[batch]``, detached."""
-    difference = (prediction - target).detach().flatten(1).norm(dim=1)
-    return difference / target.detach().flatten(1).norm(dim=1)
+    prediction, target = prediction.detach().flatten(1), target.detach().flatten(1)
+    return ((prediction - target).square().sum(1) / target.square().sum(1)).sqrt()
 
 
 def interval_weight(t: Tensor, r: Tensor) -> Tensor:
