@@ -1,0 +1,1 @@
+"""Measures: fidelity to a reference run, distance between sets, intervals, time and operations."""

@@ -1,0 +1,70 @@
+"""How sure a number is: an interval for a mean and one for a share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Interval(NamedTuple):
+    """Both ends of an interval; a plain pair where one is wanted."""
+
+    low: float
+    high: float
+
+
+def bootstrap(
+    values: Sequence[float] | NDArray[np.floating], *, level: float = 0.95, resamples: int = 4000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of a mean (Efron and Tibshirani 1993, section 13.3); equal seeds give equal ends.
+
+    Args:
+        values: one finite number per clip.
+        level: how often the interval should cover the true mean.
+        resamples: how many times the clips are drawn anew, with replacement.
+        seed: of the drawing.
+
+    Raises:
+        ValueError: there are no values, or one is not finite (an infinite PSNR has no mean).
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"An interval of a mean needs a row of finite values, not {_describe(array)}.")
+    _check_level(level)
+    picks = np.random.default_rng(seed).integers(array.size, size=(resamples, array.size))
+    low, high = np.quantile(array[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927, as in Brown, Cai and DasGupta 2001, equation 4).
+
+    Unlike the textbook interval it stays inside [0, 1] and says something at 0 and at 100 %.
+
+    Raises:
+        ValueError: the counts cannot be.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"{successes} successes in {trials} trials cannot be.")
+    _check_level(level)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / trials
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    reach = z / (1 + z**2 / trials) * sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is a probability between 0 and 1, such as 0.95, not {level}.")
+
+
+def _describe(array: NDArray[np.float64]) -> str:
+    if array.ndim != 1 or array.size == 0:
+        return f"an array of shape {array.shape}"
+    return f"{int((~np.isfinite(array)).sum())} infinite or undefined ones among {array.size}"
