@@ -15,6 +15,7 @@ from disca.records import Record
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 maybe = st.none() | finite
+words = st.text('aß4 "\\\n\r\t\x85\u2028', max_size=6)
 pairs = st.tuples(finite, finite).map(lambda pair: (min(pair), max(pair)))
 
 
@@ -23,15 +24,15 @@ def any_record(draw: st.DrawFn) -> Record:
     steps = draw(st.integers(1, 60))
     numbers = {name: draw(maybe) for name in ("seconds", "speedup", "flops", "psnr", "relative_l2", "frechet")}
     return Record(
-        name=draw(st.text(min_size=1)),
-        policy=draw(st.text()),
+        name=draw(words),
+        policy=draw(words),
         steps=steps,
         full_steps=tuple(sorted(draw(st.sets(st.integers(0, steps - 1))))),
         transformer_evaluations=draw(st.integers(0, 200)),
         seeds=tuple(draw(st.lists(st.integers(0, 2**40)))),
-        prompts=tuple(draw(st.lists(st.text()))),
+        prompts=tuple(draw(st.lists(words))),
         intervals=draw(st.dictionaries(st.sampled_from(["psnr", "speedup", "amplitude"]), pairs)),
-        extra=draw(st.dictionaries(st.text(), finite | st.text())),
+        extra=draw(st.dictionaries(words, finite | words)),
         **numbers,
     )
 

@@ -140,7 +140,7 @@ def read(path: str | Path) -> list[Record]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no records file {path}. `disca lab show` writes one into its output folder.")
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
     return [_parse(line, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 

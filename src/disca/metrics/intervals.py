@@ -36,8 +36,9 @@ def bootstrap(
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"An interval of a mean needs a row of finite values, not {_describe(array)}.")
     _check_level(level)
-    picks = np.random.default_rng(seed).integers(array.size, size=(resamples, array.size))
-    low, high = np.quantile(array[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    draw = np.random.default_rng(seed)
+    means = [array[draw.integers(array.size, size=array.size)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
@@ -56,7 +57,9 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
     share = successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     reach = z / (1 + z**2 / trials) * sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
+    low = 0.0 if successes == 0 else centre - reach  # exact there, where rounding would miss the share
+    high = 1.0 if successes == trials else centre + reach
+    return Interval(low, high)
 
 
 def _check_level(level: float) -> None:
