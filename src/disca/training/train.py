@@ -1,0 +1,56 @@
+"""One command of training: a recipe in, a folder with checkpoints, log, validation and result out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from disca.errors import nearest
+from disca.files import check_writable
+from disca.provenance import command_line, hardware, now, versions
+from disca.training import clips, recipe
+from disca.training.loop import Loop, checkpoints
+from disca.training.recipe import Recipe
+from disca.training.stages import STAGES, Stage
+
+
+def train(path: str | Path, *, overrides: Sequence[str] = (), output: str | Path | None = None, resume: bool = False) -> Path:
+    """Train what a recipe says; returns the folder of the result.
+
+    Args:
+        path: The recipe, a TOML file.
+        overrides: Changes such as ``optimiser.lr=1e-4``.
+        output: Folder of the run; ``runs/NAME`` by default.
+        resume: Continue from the newest checkpoint there; without one, start.
+
+    Raises:
+        ValueError: a bad recipe, or an output folder that already holds a run and ``resume`` is off.
+    """
+    settings = recipe.load(path, overrides)
+    stage = _stage(settings, str(path))
+    folder = Path(output) if output is not None else Path("runs") / settings.name
+    if checkpoints(folder) and not resume:
+        raise ValueError(f"{folder} already holds a run. Continue it with --resume, or give another --output.")
+    check_writable(folder)
+    torch.set_flush_denormal(True)
+    loop = Loop(settings, stage.task(settings, clips.find(settings.source)), folder)
+    if not (resume and loop.resume()):
+        (folder / "log.jsonl").unlink(missing_ok=True)
+    measures = loop.run()
+    about = {"recipe": settings.as_dict(), "validation": measures, "versions": versions(), "hardware": hardware()}
+    about |= {"command": command_line(), "date": now()}
+    (folder / "final" / "training.json").write_text(json.dumps(about, indent=1) + "\n")
+    return folder / "final"
+
+
+def _stage(settings: Recipe, where: str) -> Stage:
+    if settings.stage not in STAGES:
+        raise ValueError(
+            f"{where}: unknown stage {settings.stage!r}. Did you mean {nearest(settings.stage, list(STAGES))!r}? "
+            f"Known: {', '.join(STAGES)}."
+        )
+    return cast(Stage, recipe.parse(STAGES[settings.stage], settings.objective, where=f"{where}: objective"))
