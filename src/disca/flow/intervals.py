@@ -46,7 +46,7 @@ class Uniform:
         check_steps(1, self.shift)
 
     def draw(self, batch: int, generator: Generator | None = None) -> Tensor:
-        return shift_time(self.low + (self.high - self.low) * _uniform(batch, generator), self.shift)
+        return _shifted(self.low + (self.high - self.low) * _uniform(batch, generator), self.shift)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Scheduled:
         which = torch.randint(len(self.steps), (batch,), generator=generator, device=counts.device)
         steps, place = counts[which], _uniform(batch, generator)
         left = torch.floor(place * steps).clamp(max=steps - 1) + 1 if self.grid else 1 + place * (steps - 1)
-        t, r = shift_time(left / steps, self.shift), shift_time((left - 1) / steps, self.shift)
+        t, r = _shifted(left / steps, self.shift), _shifted((left - 1) / steps, self.shift)
         return t, torch.maximum(r, t - self.limit)
 
 
@@ -165,6 +165,10 @@ def _device(generator: Generator | None) -> torch.device:
 
 def _uniform(batch: int, generator: Generator | None) -> Tensor:
     return torch.rand(batch, generator=generator, device=_device(generator))
+
+
+def _shifted(s: Tensor, shift: float) -> Tensor:
+    return shift_time(s, shift).clamp(max=1)  # rounding may exceed noise by a bit
 
 
 def _check_limit(name: str, value: float) -> None:

@@ -49,7 +49,7 @@ def sigmas(steps: int, shift: float = 1.0, *, dtype: torch.dtype = torch.float32
         ValueError: fewer than one step, or a shift that is not positive.
     """
     check_steps(steps, shift)
-    return shift_time(torch.linspace(1, 0, steps + 1, dtype=dtype), shift)
+    return shift_time(torch.linspace(1, 0, steps + 1, dtype=dtype), shift).clamp(max=1)  # rounding may exceed noise
 
 
 def max_interval(steps: int, shift: float = 1.0) -> float:
