@@ -8,6 +8,7 @@ at the tensor only where there is nothing else to look at.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -139,7 +140,7 @@ def _match(timestep: Any, values: Sequence[float]) -> int:
 
 
 def _check_timesteps(values: Sequence[float], scale: float) -> None:
-    decreasing = all(a > b for a, b in zip(values, values[1:], strict=False))
+    decreasing = all(a > b for a, b in pairwise(values))
     if not values or not decreasing or not (values[0] <= scale and values[-1] >= 0):
         raise ValueError(
             f"timesteps must be one or more values that decrease from at most {scale:g} (noise) to at least 0, in the "

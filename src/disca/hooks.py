@@ -36,8 +36,7 @@ def remove(module: nn.Module, name: str) -> None:
     _forget_children(registry)
     if registry.hooks:
         return
-    forward = module.__dict__.get("forward")
-    if getattr(forward, "__func__", None) is type(module).forward and forward.__self__ is module:
+    if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
         del module.forward  # the class has it
     if getattr(registry, "made_by_disca", False):
         del module._diffusers_hook
@@ -96,7 +95,7 @@ class Watch(ModelHook):
         self.observer = observer
         self.branch = Branch()
         self.timestep = timestep
-        self.position: int | None = None
+        self.position = 0
 
     def initialize_hook(self, module: nn.Module) -> nn.Module:
         self.position = list(signature(module.forward).parameters).index(self.timestep)

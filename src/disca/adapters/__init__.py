@@ -27,8 +27,8 @@ def adapter_for(transformer: nn.Module) -> Adapter:
         if name in ADAPTERS:
             return ADAPTERS[name]
     raise ValueError(
-        f"No adapter describes {names[0]}. Known: {', '.join(sorted(ADAPTERS))}. Describe it with "
-        f"disca.adapters.describe(Adapter(transformer={names[0]!r}, stacks=(...))), naming the ModuleLists of its blocks."
+        f"No adapter describes {names[0]}. Known: {', '.join(sorted(ADAPTERS))}. Describe it with disca.adapters."
+        f"describe(Adapter(transformer={names[0]!r}, stacks=(...))), naming the ModuleLists of its blocks."
     )
 
 

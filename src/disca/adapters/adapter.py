@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import signature
+from functools import lru_cache
+from inspect import Signature, signature
 from typing import Any
 
 from torch import nn
@@ -28,6 +29,8 @@ class Adapter:
     """Whether a block returns ``(context, hidden)`` instead of ``(hidden, context)``."""
     fuse_jointly: bool = True
     """Whether the predictor fuses video and text tokens with one network (HunyuanVideo 1.0) or with two (1.5)."""
+    timestep: str = "timestep"
+    """Parameter of the host's forward that carries t."""
     time_scale: float = 1000.0
     """What the host receives as ``timestep`` at time 1."""
     time_embedder: str | None = None
@@ -40,13 +43,24 @@ class Adapter:
     def bind(self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change
         between the two under gradient checkpointing."""
-        bound = signature(type(block).forward).bind(block, *args, **kwargs).arguments
-        return {name: value for name, value in bound.items() if name != "self"}
+        return dict(_signature(_forward(block)).bind(*args, **kwargs).arguments)
 
     def inputs(self, bound: Mapping[str, Any]) -> Features:
         """The features among a block's bound arguments."""
-        names = (self.hidden,) if self.context is None else (self.hidden, self.context)
-        return tuple(bound[name] for name in names)
+        return tuple(bound[name] for name in self._carriers)
+
+    def conditioning(self, bound: Mapping[str, Any]) -> dict[str, Any]:
+        """A block's bound arguments but its features."""
+        return {name: value for name, value in bound.items() if name not in self._carriers}
+
+    def replace(
+        self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], features: Features
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments, passed in the same way, with other features among them."""
+        places = _places(_forward(block))
+        named = {name: value for name, value in zip(self._carriers, features, strict=True) if name in kwargs}
+        placed = {places[n]: value for n, value in zip(self._carriers, features, strict=True) if n not in kwargs}
+        return tuple(placed.get(place, value) for place, value in enumerate(args)), {**kwargs, **named}
 
     def features(self, returned: Any) -> Features:
         """A block's return value as features."""
@@ -61,3 +75,25 @@ class Adapter:
             return features[0]
         hidden, context = features
         return (context, hidden) if self.context_first else (hidden, context)
+
+    @property
+    def _carriers(self) -> tuple[str, ...]:
+        return (self.hidden,) if self.context is None else (self.hidden, self.context)
+
+
+def _forward(block: nn.Module) -> Callable[..., Any]:
+    """The forward that a block's class defines, under hooks and under ``torch.compile(block)``."""
+    plain: nn.Module = getattr(block, "_orig_mod", block)
+    return type(plain).forward
+
+
+@lru_cache(maxsize=256)
+def _signature(forward: Callable[..., Any]) -> Signature:
+    """Signature of a class's forward, as a bound method has it."""
+    whole = signature(forward)
+    return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+
+@lru_cache(maxsize=256)
+def _places(forward: Callable[..., Any]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(_signature(forward).parameters)}

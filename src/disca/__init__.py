@@ -1,0 +1,43 @@
+"""Learnable feature caching and few-step distillation for video diffusion transformers.
+
+The names are handed on lazily, so that ``import disca`` loads no model and no trainer.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "METHODS": "disca.caching.methods",
+    "Moment": "disca.features",
+    "Policy": "disca.caching.policy",
+    "Predictor": "disca.predictor.network",
+    "Rule": "disca.caching.policy",
+    "Run": "disca.caching.run",
+    "Schedule": "disca.schedules",
+    "SecondTime": "disca.meanflow.second_time",
+    "Summary": "disca.caching.summary",
+    "attach": "disca.caching.run",
+    "disca": "disca.caching.methods",
+    "from_name": "disca.caching.methods",
+    "repeat_change": "disca.caching.methods",
+    "reuse": "disca.caching.methods",
+    "taylor": "disca.caching.methods",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("disca")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'disca' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

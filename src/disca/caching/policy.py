@@ -1,0 +1,39 @@
+"""A caching method: where it intervenes, when it computes in full, and how it does without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from disca.caching.forecasts import Forecast
+from disca.caching.gates import Gate
+from disca.caching.sites import Where
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One where x when x how."""
+
+    where: Where
+    when: Gate
+    how: Forecast[Any]
+
+
+Policy = tuple[Rule, ...]
+"""Rules for different sites. A value: it can be printed, compared, and used by two pipelines at once."""
+
+
+def check_policy(policy: Iterable[Rule]) -> Policy:
+    """The rules as a policy.
+
+    Raises:
+        ValueError: something else than rules, or two rules for one site.
+    """
+    rules = tuple(policy) if isinstance(policy, Iterable) else (policy,)
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise ValueError(f"A policy is a tuple of rules, such as disca.taylor(every=4) gives; given {rule!r}.")
+    if len({rule.where for rule in rules}) < len(rules):
+        raise ValueError(f"Two rules of the policy are for one site: {', '.join(str(rule.where) for rule in rules)}.")
+    return rules
