@@ -9,10 +9,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from disca.errors import nearest
 from disca.files import write_text_atomic
 from disca.provenance import command_line, hardware, now, versions
 
@@ -161,8 +161,8 @@ def _refuse_constant(constant: str) -> None:
 def _check_names(given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in _KNOWN:
-            near = get_close_matches(name, _KNOWN, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "What a record has no field for goes into 'extra'."
+            near = nearest(name, _KNOWN)
+            hint = f"Did you mean {near!r}?" if near else "What a record has no field for goes into 'extra'."
             raise ValueError(f"A record has no field {name!r}. {hint}")
     missing = [name for name in _REQUIRED if name not in given]
     if missing:

@@ -1,0 +1,171 @@
+"""One self-contained HTML page: the table, speed against closeness, clips side by side, and where it all comes from."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from disca.files import check_writable, write_text_atomic
+from disca.records import Record
+from disca.report.clips import Clip, Frames, read_images, reduce
+from disca.report.columns import columns, full_steps, label
+from disca.report.frontier import comparable, frontier
+
+LONGEST_STRIP = 16000
+"""Pixels: browsers refuse much longer pictures."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A clip as the page embeds it."""
+
+    clip: Clip
+    title: str
+    kind: str
+    """``strip`` (frames side by side in one picture), ``image`` or ``video``."""
+    source: Markup
+    frames: int = 1
+    width: int = 0
+    height: int = 0
+    seconds: float = 1.0
+
+
+def write_page(
+    path: str | Path,
+    records: Sequence[Record],
+    clips: Sequence[Clip] = (),
+    *,
+    title: str = "Comparison",
+    lead: str = "",
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a page that needs no network: everything is inside the file.
+
+    Args:
+        path: where to; written whole or not at all.
+        records: rows of the table, in order.
+        clips: clips to show side by side, those of one prompt and seed in one row, all playing in step.
+        title: heading of the page.
+        lead: one or two sentences below the heading.
+        notes: sentences below the table, such as what a word in it means.
+
+    Raises:
+        ValueError: there are no records.
+        OSError: the folder cannot be written.
+    """
+    if not records:
+        raise ValueError("There is nothing to report: the records are empty.")
+    check_writable(Path(path).parent)
+    write_text_atomic(path, render(records, clips, title=title, lead=lead, notes=notes))
+
+
+def render(records: Sequence[Record], clips: Sequence[Clip], *, title: str, lead: str, notes: Sequence[str]) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("disca.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    shown = [_show(clip, records) for clip in clips]
+    return environment.get_template("page.html").render(
+        title=title,
+        lead=lead,
+        notes=[*notes, *_references(records)],
+        columns=columns(records),
+        records=records,
+        label=label,
+        full_steps=full_steps,
+        charts=[Markup(chart) for chart in _charts(records)],
+        gallery=[(prompt, list(row)) for prompt, row in groupby(shown, key=lambda item: _row_title(item.clip))],
+        seconds=max((item.seconds for item in shown), default=1.0),
+        origin=_origin(records),
+        sortable=_sortable,
+    )
+
+
+def _charts(records: Sequence[Record]) -> list[str]:
+    return [chart for chart in (frontier(records, measure=measure) for measure in ("relative_l2", "psnr")) if chart]
+
+
+def _sortable(value: float | None) -> str:
+    """A number as the page's script reads it; nothing measured sorts last."""
+    return "" if value is None else "1e999" if math.isinf(value) else repr(float(value))
+
+
+def _row_title(clip: Clip) -> str:
+    return clip.prompt if clip.seed is None else f"{clip.prompt} · seed {clip.seed}"
+
+
+def _references(records: Sequence[Record]) -> list[str]:
+    """What speed-ups and distances are measured against, as sentences."""
+    names = {record.name: label(record) for record in records}
+    over = dict.fromkeys(names.get(row.speedup_over, row.speedup_over) for row in records if row.speedup_over)
+    references = dict.fromkeys(names.get(row.reference, row.reference) for row in records if row.reference)
+    sentences = [f"Speed-up is measured in this run, over: {', '.join(over)}."] if over else []
+    if references:
+        sentences.append(f"PSNR and relative L2 measure the distance to: {', '.join(references)}.")
+    if len(comparable(records)) < len(records):
+        sentences.append("The picture leaves out rows that are measured against another reference than most.")
+    if any(record.intervals for record in records):
+        sentences.append("Small numbers below a value are its 95 % interval.")
+    return sentences
+
+
+def _origin(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """Where the rows come from: each fact once, with every value that occurs."""
+    facts = {
+        "Measured": [record.date for record in records],
+        "Command": [record.command for record in records],
+        "Hardware": [_words(record.hardware) for record in records],
+        "Versions": [_words(record.versions) for record in records],
+        "Clips": [_count(record) for record in records],
+    }
+    return [(name, list(dict.fromkeys(filter(None, values)))) for name, values in facts.items() if any(values)]
+
+
+def _words(facts: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def _count(record: Record) -> str:
+    if not record.prompts:
+        return ""
+    seeds = sorted(set(record.seeds))
+    span = f", seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f", seed {seeds[0]}" if seeds else ""
+    return f"{len(record.prompts)} for each row{span}"
+
+
+def _show(clip: Clip, records: Sequence[Record]) -> Shown:
+    """Embed a clip: images of a moderate length as a strip of frames, which plays in step with the others."""
+    title = next((label(record) for record in records if record.name == clip.name), clip.name)
+    if clip.path.suffix.lower() == ".mp4":
+        return Shown(clip, title, "video", _data_uri(clip.path.read_bytes(), "video/mp4"))
+    frames, seconds = read_images(clip.path)
+    frames = reduce(frames)
+    count, height, width = frames.shape[:3]
+    if count * width > LONGEST_STRIP:
+        kind = clip.path.suffix.lower().removeprefix(".")
+        return Shown(clip, title, "image", _data_uri(clip.path.read_bytes(), f"image/{kind}"), 1, width, height, seconds)
+    return Shown(clip, title, "strip", _data_uri(_strip(frames), "image/png"), count, width, height, seconds)
+
+
+def _strip(frames: Frames) -> bytes:
+    """Frames side by side in one lossless picture."""
+    count, height, width, channels = frames.shape
+    strip = frames.transpose(1, 0, 2, 3).reshape(height, count * width, channels)
+    buffer = io.BytesIO()
+    Image.fromarray(strip).save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def _data_uri(data: bytes, kind: str) -> Markup:
+    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}")

@@ -1,0 +1,77 @@
+"use strict";
+
+// Sorting: a click sorts by a column, another click turns it round. Empty cells stay last.
+for (const button of document.querySelectorAll("#rows thead button")) {
+  button.addEventListener("click", () => {
+    const head = button.parentElement;
+    const column = [...head.parentElement.children].indexOf(head);
+    const falling = head.getAttribute("aria-sort") === "ascending";
+    for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const body = document.querySelector("#rows tbody");
+    body.append(...[...body.children].sort((a, b) => compare(a.children[column], b.children[column], button, falling)));
+  });
+}
+
+function compare(a, b, button, falling) {
+  const sign = falling ? -1 : 1;
+  if (button.dataset.kind === "text") return sign * a.textContent.localeCompare(b.textContent);
+  if (!a.dataset.value || !b.dataset.value) return Boolean(b.dataset.value) - Boolean(a.dataset.value);
+  const [x, y] = [Number(a.dataset.value), Number(b.dataset.value)];
+  return x === y ? 0 : sign * (x < y ? -1 : 1);
+}
+
+// One row is one thing wherever it appears: in the table, in the pictures and among the clips.
+for (const kind of ["pointerenter", "pointerleave"]) {
+  for (const part of document.querySelectorAll("[data-row]")) {
+    part.addEventListener(kind, () => {
+      for (const twin of document.querySelectorAll(`[data-row="${CSS.escape(part.dataset.row)}"]`)) {
+        twin.classList.toggle("lit", kind === "pointerenter");
+      }
+    });
+  }
+}
+
+// Clips: all follow one clock, which can be stopped and turned by hand.
+const controls = document.querySelector(".controls");
+if (controls) {
+  const play = document.getElementById("play");
+  const seek = document.getElementById("seek");
+  const beat = 1000 * parseFloat(getComputedStyle(document.getElementById("clips")).getPropertyValue("--beat"));
+  const strips = () => document.getAnimations().filter((animation) => animation.animationName === "play");
+  const videos = [...document.querySelectorAll("video")];
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  let playing = !still;
+  let moment = still ? 0.5 : 0;
+
+  const show = () => {
+    for (const animation of strips()) {
+      animation.currentTime = moment * beat;
+      if (playing) animation.play(); else animation.pause();
+    }
+    for (const video of videos) {
+      if (video.duration) video.currentTime = moment * video.duration;
+      if (playing) video.play().catch(() => {}); else video.pause();
+    }
+    play.textContent = playing ? "Pause" : "Play";
+    play.setAttribute("aria-pressed", String(playing));
+    seek.value = String(Math.floor(1000 * moment));
+  };
+  const follow = () => {
+    if (!playing) return;
+    const lead = strips()[0];
+    if (lead) moment = ((lead.currentTime || 0) % beat) / beat;
+    else if (videos[0] && videos[0].duration) moment = videos[0].currentTime / videos[0].duration;
+    seek.value = String(Math.floor(1000 * moment));
+    requestAnimationFrame(follow);
+  };
+  const turn = (running) => {
+    playing = running;
+    show();
+    if (playing) requestAnimationFrame(follow);
+  };
+  play.addEventListener("click", () => turn(!playing));
+  seek.addEventListener("input", () => { moment = Number(seek.value) / 1000; turn(false); });
+  controls.hidden = false;
+  addEventListener("load", () => turn(playing));
+}
