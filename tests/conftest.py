@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -60,6 +61,18 @@ def hunyuan_inputs(
         "guidance": torch.full((batch,), 6000.0) if config.guidance_embeds else None,
         "return_dict": False,
     }
+
+
+@pytest.fixture
+def make_hunyuan() -> Callable[..., nn.Module]:
+    """:func:`tiny_hunyuan`."""
+    return tiny_hunyuan
+
+
+@pytest.fixture
+def make_inputs() -> Callable[..., dict[str, Any]]:
+    """:func:`hunyuan_inputs`."""
+    return hunyuan_inputs
 
 
 @pytest.fixture

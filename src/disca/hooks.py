@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from inspect import signature
 from typing import Any, Protocol
 
+import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook, StateManager
 from torch import nn
 
@@ -101,11 +102,13 @@ class Watch(ModelHook):
         self.position = list(signature(module.forward).parameters).index(self.timestep)
         return module
 
+    @torch.compiler.disable
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         timestep = kwargs[self.timestep] if self.timestep in kwargs else args[self.position]
         self.observer.before(timestep, self.branch.name)
         return args, kwargs
 
+    @torch.compiler.disable
     def post_forward(self, module: nn.Module, output: Any) -> Any:
         self.observer.after()
         return output

@@ -47,6 +47,7 @@ def attach(
             fit it; timesteps missing, or given for a pipeline.
     """
     transformer = getattr(target, "transformer", target) if hasattr(target, "scheduler") else target
+    transformer = getattr(transformer, "_orig_mod", transformer)  # what torch.compile(transformer) wraps
     adapter = adapter_for(transformer)
     run = Run(transformer, policy, clock=clock_for(target, timesteps, scale=adapter.time_scale), adapter=adapter)
     run._attach()
