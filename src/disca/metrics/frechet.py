@@ -33,7 +33,8 @@ def _covariance(features: Tensor) -> Tensor:
 def _root(covariance: Tensor) -> Tensor:
     """Symmetric square root of a covariance ``[width, width]``; negative eigenvalues, rounding errors, count as 0."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
 
 
 def _check(features: Tensor, reference: Tensor) -> None:

@@ -50,7 +50,8 @@ def write_clip(path: str | Path, frames: Frames, *, fps: float = 8, scale: int |
         ValueError: another suffix, shape or type.
     """
     path = Path(path)
-    _check(path, frames)
+    check_suffix(path)
+    _check(frames)
     larger = enlarge(frames, scale or max(1, round(192 / min(frames.shape[1:3]))))
     with atomic(path) as draft:
         if path.suffix.lower() == ".mp4":
@@ -77,7 +78,9 @@ def reduce(frames: Frames) -> Frames:
 def read_images(path: str | Path) -> tuple[Frames, float]:
     """Frames of a GIF, WebP or PNG, and the seconds that they take. Frames that a format merged are apart again."""
     with Image.open(path) as image:
-        shown = [(frame.convert("RGB"), round(frame.info.get("duration", 0))) for frame in ImageSequence.Iterator(image)]
+        shown = [
+            (frame.convert("RGB"), round(frame.info.get("duration", 0))) for frame in ImageSequence.Iterator(image)
+        ]
     beat = math.gcd(*(duration for _, duration in shown)) or 1
     frames = [np.asarray(frame) for frame, duration in shown for _ in range(max(1, duration // beat))]
     return np.stack(frames), sum(duration for _, duration in shown) / 1000
@@ -110,9 +113,17 @@ def read_index(folder: str | Path) -> list[Clip]:
     return clips
 
 
-def _check(path: Path, frames: Frames) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"A clip is written as {', '.join(SUFFIXES)}, not as {path.suffix or 'a file without suffix'}.")
+def check_suffix(path: str | Path) -> None:
+    """Refuse a path whose suffix names no format of clips.
+
+    Raises:
+        ValueError: it names none; the message lists those that do.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ValueError(f"A clip is written as {', '.join(SUFFIXES)}; the name {str(path)!r} ends in none of them.")
+
+
+def _check(frames: Frames) -> None:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         raise ValueError(
             f"A clip is [frames, height, width, 3] in uint8, not {list(frames.shape)} in {frames.dtype}. "

@@ -50,7 +50,7 @@ class Axis:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             values = [head * 10.0**power for power in powers for head in (1, 2, 5)]
         else:
-            rough = (self.high - self.low) / 5
+            rough = (self.high - self.low) / 6
             power = 10.0 ** math.floor(math.log10(rough))
             step = next(head * power for head in (1, 2, 5, 10) if head * power >= rough * 0.8)
             first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -72,24 +70,30 @@ def write_page(
 
 def render(records: Sequence[Record], clips: Sequence[Clip], *, title: str, lead: str, notes: Sequence[str]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("disca.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     shown = [_show(clip, records) for clip in clips]
-    return environment.get_template("page.html").render(
-        title=title,
-        lead=lead,
-        notes=[*notes, *_references(records)],
-        columns=columns(records),
-        records=records,
-        label=label,
-        full_steps=full_steps,
-        charts=[Markup(chart) for chart in _charts(records)],
-        gallery=[(prompt, list(row)) for prompt, row in groupby(shown, key=lambda item: _row_title(item.clip))],
-        seconds=max((item.seconds for item in shown), default=1.0),
-        origin=_origin(records),
-        sortable=_sortable,
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            lead=lead,
+            notes=[*notes, *_references(records)],
+            columns=columns(records),
+            records=records,
+            label=label,
+            full_steps=full_steps,
+            charts=[Markup(chart) for chart in _charts(records)],
+            gallery=[(prompt, list(row)) for prompt, row in groupby(shown, key=lambda item: _row_title(item.clip))],
+            seconds=max((item.seconds for item in shown), default=1.0),
+            origin=_origin(records),
+            sortable=_sortable,
+        )
     )
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("disca.report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def _charts(records: Sequence[Record]) -> list[str]:
@@ -125,15 +129,18 @@ def _origin(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     facts = {
         "Measured": [record.date for record in records],
         "Command": [record.command for record in records],
-        "Hardware": [_words(record.hardware) for record in records],
-        "Versions": [_words(record.versions) for record in records],
+        "Hardware": [_hardware(record) for record in records],
+        "Versions": [", ".join(f"{name} {version}" for name, version in record.versions.items()) for record in records],
         "Clips": [_count(record) for record in records],
     }
     return [(name, list(dict.fromkeys(filter(None, values)))) for name, values in facts.items() if any(values)]
 
 
-def _words(facts: Any) -> str:
-    return ", ".join(f"{name} {value}" for name, value in facts.items())
+def _hardware(record: Record) -> str:
+    """The facts of the machine as words, unknown ones by their names."""
+    forms = {"cpu": "{}", "gpu": "{}", "system": "{}", "cores": "{} cores", "threads": "{} threads"}
+    forms |= {"memory_gib": "{} GiB of memory"}
+    return ", ".join(forms.get(name, name + " {}").format(value) for name, value in record.hardware.items())
 
 
 def _count(record: Record) -> str:
@@ -147,14 +154,14 @@ def _count(record: Record) -> str:
 def _show(clip: Clip, records: Sequence[Record]) -> Shown:
     """Embed a clip: images of a moderate length as a strip of frames, which plays in step with the others."""
     title = next((label(record) for record in records if record.name == clip.name), clip.name)
-    if clip.path.suffix.lower() == ".mp4":
+    kind = clip.path.suffix.lower().removeprefix(".")
+    if kind == "mp4":
         return Shown(clip, title, "video", _data_uri(clip.path.read_bytes(), "video/mp4"))
     frames, seconds = read_images(clip.path)
     frames = reduce(frames)
     count, height, width = frames.shape[:3]
     if count * width > LONGEST_STRIP:
-        kind = clip.path.suffix.lower().removeprefix(".")
-        return Shown(clip, title, "image", _data_uri(clip.path.read_bytes(), f"image/{kind}"), 1, width, height, seconds)
+        return Shown(clip, title, "image", _data_uri(clip.path.read_bytes(), f"image/{kind}"), seconds=seconds)
     return Shown(clip, title, "strip", _data_uri(_strip(frames), "image/png"), count, width, height, seconds)
 
 

@@ -1,0 +1,54 @@
+"""`disca lab show`: the whole story on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Sample the same prompts and noise with the base, its distilled children and every policy, and compare them.
+
+    disca lab show
+
+    disca lab show --prompts 20 --output glance
+    """
+
+    output: Path = Path("quickstart")
+    """Folder of the records, the clips and the page index.html."""
+    prompts: int = 120
+    """Pairs of prompt and seed to measure; fewer are faster and less sure."""
+    seed: int = 0
+    """Seed of the choice of prompts and of the noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """A small text-to-video world on real model classes: try everything on a laptop.
+
+    disca lab show
+    """
+
+    action: Annotated[Show, tyro.conf.subcommand(name="show")] | Annotated[None, tyro.conf.Suppress]
+
+
+def lab(options: Lab) -> None:
+    """Run one action of the lab."""
+    if isinstance(options.action, Show):
+        show(options.action)
+
+
+def show(options: Show) -> None:
+    """Sample, measure and report."""
+    if options.prompts < 1:
+        raise ValueError(f"--prompts is how many pairs to measure, at least 1, not {options.prompts}.")
+    from disca.files import check_writable
+
+    check_writable(options.output)
+    from disca.lab.show import show as show_lab
+
+    show_lab(options.output, prompts=options.prompts, seed=options.seed)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from disca import records
+from disca.cli import main
+from disca.cli.program import VERBS, parse
+from disca.cli.sample import Sample
+from disca.cli.train import Train
+from disca.records import Record
+
+
+@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS), ["lab", "show"]])
+def test_help_works_and_shows_an_example(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*verb, "--help"])
+    assert stop.value.code == 0
+    assert f"disca {verb[0] if verb else 'sample'} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("args", [["smple"], ["sample"], ["schedule", "taylor"], ["lab", "show", "--prompts", "many"]])
+def test_a_wrong_command_line_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_options_arrive_as_they_were_given() -> None:
+    args = ["sample", "a blue three bouncing up", "--full-steps", "0", "2", "4", "7", "--guidance-scale", "3"]
+    assert parse(args) == Sample(prompt="a blue three bouncing up", full_steps=(0, 2, 4, 7), guidance_scale=3.0)
+    train = parse(["train", "r.toml", "--set", "a=1", "b=2", "--set", "c=3", "--resume"])
+    assert train == Train(recipe=Path("r.toml"), changes=(("a=1", "b=2"), ("c=3",)), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["schedule", "taylr", "--steps", "8", "--every", "2"], "Did you mean 'taylor'?"),
+        (["schedule", "reuse", "--steps", "8", "--every", "2", "--order", "1"], "option of reuse 'order'"),
+        (["schedule", "reuse", "--steps", "4", "--full-steps", "0", "7"], "Full step 7"),
+        (["schedule", "reuse", "--steps", "0", "--every", "2"], "--steps"),
+        (["report", "missing.jsonl"], "missing.jsonl"),
+        (["train", "missing.toml"], "missing.toml"),
+        (["sample", "a red one", "--output", "clip.avi"], "clip.avi"),
+        (["lab", "show", "--prompts", "0"], "--prompts"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("disca: ") and captured.err.count("\n") == 1
+    assert words in captured.err
+
+
+@pytest.mark.parametrize("verb", [["sample", "a red one standing still"], ["lab", "show"]])
+def test_a_folder_that_cannot_be_written_is_refused_before_work(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    assert main([*verb, "--output", str(tmp_path / "taken" / "clip.gif")]) == 1
+    assert "Cannot write into the folder" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_arose(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError):
+        main(["report", "missing.jsonl", "--debug"])
+    monkeypatch.setenv("DISCA_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["report", "missing.jsonl"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Wait for somebody to interrupt."""
+
+
+def test_a_verb_joins_by_being_listed_and_an_interruption_exits_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait(options: Wait) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "wait", (Wait, wait))
+    assert main(["wait"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_our_own_mistakes_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(options: Wait) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setitem(VERBS, "wait", (Wait, wait))
+    with pytest.raises(KeyError):
+        main(["wait"])
+
+
+@pytest.mark.parametrize(("module", "extra"), [("transformers", "lab"), ("jinja2", "report")])
+def test_a_missing_package_names_the_extra_that_brings_it(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait(options: Wait) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setitem(VERBS, "wait", (Wait, wait))
+    assert main(["wait"]) == 1
+    assert f"pip install 'disca[{extra}]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "full"),
+    [
+        (["taylor", "--steps", "20", "--every", "4"], [0, 4, 8, 12, 16]),
+        (["reuse", "--steps", "50", "--every", "6", "--warmup", "3"], [0, 1, 2, 8, 14, 20, 26, 32, 38, 44]),
+        (["disca", "--steps", "8", "--full-steps", "0", "2", "4", "7"], [0, 2, 4, 7]),
+        (["repeat_change", "--steps", "5", "--every", "9", "--force-last"], [0, 4]),
+    ],
+)
+def test_schedule_prints_what_a_method_computes_in_full(
+    args: list[str], full: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["schedule", *args, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) == {"method", "options", "steps", "full_steps", "bounds"}
+    assert (answer["method"], answer["steps"]) == (args[0], int(args[2]))
+    assert answer["full_steps"] == full
+    assert answer["bounds"] == [len(full), len(full)]
+    assert main(["schedule", *args]) == 0
+    assert " ".join(map(str, full)) in capsys.readouterr().out
+
+
+def test_report_prints_a_table_and_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "records.jsonl"
+    records.write(path, [Record(name="base_50", steps=50, full_steps=range(50), transformer_evaluations=100)])
+    assert main(["report", str(path), "--title", "Mine"]) == 0
+    assert "base_50" in capsys.readouterr().out
+    assert "<h1>Mine</h1>" in (tmp_path / "index.html").read_text()
+
+
+def test_the_installed_program_starts_and_exits_with_the_codes() -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from disca.cli import main; sys.exit(main())",
+        "report",
+        "missing.jsonl",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
