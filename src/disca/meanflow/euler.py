@@ -1,0 +1,29 @@
+"""Which schedulers a mean velocity is exact under."""
+
+from __future__ import annotations
+
+from typing import Any
+
+EULER = ("FlowMatchEulerDiscreteScheduler", "FlowMapEulerDiscreteScheduler")
+
+
+def require_euler(scheduler: Any) -> Any:
+    """The scheduler, if it takes deterministic Euler steps along a flow: ``x_r = x_t - (t - r) u``, which the mean
+    velocity makes exact. Steps that combine several velocities, or add noise, go elsewhere.
+
+    Raises:
+        ValueError: it does not; the message names one that does.
+    """
+    name = type(scheduler).__name__
+    if not any(cls.__name__ in EULER for cls in type(scheduler).__mro__):
+        raise ValueError(
+            f"A MeanFlow student is exact only under Euler steps of a flow, which {name} does not take. Give the "
+            "pipeline a FlowMatchEulerDiscreteScheduler, with the shift the student was trained for."
+        )
+    for option in ("stochastic_sampling", "invert_sigmas"):
+        if scheduler.config.get(option):
+            raise ValueError(
+                f"A MeanFlow student is exact only under deterministic steps from noise to data, but this {name} has "
+                f"{option}=True. Give the pipeline a FlowMatchEulerDiscreteScheduler with {option}=False."
+            )
+    return scheduler

@@ -1,0 +1,218 @@
+"""A second time for hosts that take only one: where the step goes to, beside where it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.hooks import ModelHook
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from torch import Tensor, nn
+
+from disca import hooks
+from disca.adapters import adapter_for
+from disca.clock import SchedulerClock
+from disca.companion import Companion, describe_host
+from disca.meanflow.euler import require_euler
+
+Layout = Literal["sum", "average"]
+Input = Literal["interval", "r"]
+Times = Callable[[Tensor], tuple[Tensor, Tensor]]
+HOOK = "disca_second_time"
+
+
+class SecondTime(Companion):
+    """An embedder of the second time, joined to the output of the host's own time embedder.
+
+    ``sum`` adds it. Its last layer starts at zero, so at first the host is itself, bit for bit, whatever r is: the
+    right mean velocity of short intervals. ``average`` is the layout of the authors' HunyuanVideo 1.0 weights,
+    ``(time_in(t) + time_r_in(r)) / 2``; it starts as a copy of the host's embedder, so the host is itself at ``r = t``.
+
+    What is embedded is the ``interval`` t - r or the time ``r``, in the host's units. To first order a mean velocity
+    differs from the velocity by a multiple of the interval, and the host knows t already. So new models take the
+    interval: the network need not find a small difference between two large sinusoids, and ``r = t`` is one point of
+    its input at every t. ``average`` takes r, since a copy of the embedder of t has to be given t where ``r = t``.
+
+    The text refiner of HunyuanVideo has a time embedder of its own and goes on seeing t only.
+    """
+
+    kind: ClassVar[str] = "second time"
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        host: str,
+        host_config: dict[str, Any],
+        width: int,
+        channels: int = 256,
+        layout: Layout = "sum",
+        input: Input = "interval",
+        time_scale: float = 1000.0,
+    ) -> None:
+        super().__init__()
+        _check_layout(layout, input)
+        self.sinusoid = Timesteps(channels, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.embedder = TimestepEmbedding(channels, width)
+        self._times: Times | None = None
+
+    @classmethod
+    def for_host(cls, transformer: nn.Module, *, layout: Layout = "sum", input: Input | None = None) -> SecondTime:
+        """One that leaves the transformer's velocity as it is, to be trained; on its device and in its dtype.
+
+        ``input`` is ``interval`` by default for ``sum`` and ``r`` for ``average``.
+
+        Raises:
+            ValueError: a family without a known time embedder, or a layout and an input that do not go together.
+        """
+        adapter, description = adapter_for(transformer), describe_host(transformer)
+        if description["host_config"].get("image_condition_type") == "token_replace":
+            # Its clean first frame goes through the same embedder at time 0, where there is no step to take.
+            raise ValueError("A second time for image_condition_type='token_replace' is not known. Use another host.")
+        embedder = _embedder(transformer)
+        second = cls(
+            **description,
+            width=embedder.linear_2.out_features,
+            channels=embedder.linear_1.in_features,
+            layout=layout,
+            input=input or ("interval" if layout == "sum" else "r"),
+            time_scale=adapter.time_scale,
+        )
+        second.embedder.load_state_dict(embedder.state_dict())
+        if layout == "sum":
+            nn.init.zeros_(second.embedder.linear_2.weight)
+            nn.init.zeros_(second.embedder.linear_2.bias)
+        return second.to(embedder.linear_1.weight)  # its device and dtype
+
+    def forward(self, t: Tensor, r: Tensor) -> Tensor:
+        """The embedding ``[batch, width]`` of times ``[batch]`` in [0, 1]; in float32 through the sinusoid."""
+        time = t - r if self.config.input == "interval" else r
+        return self.embedder(self.sinusoid(self.config.time_scale * time).to(self.dtype))
+
+    def join(self, embedded: Tensor) -> Tensor:
+        """The host's embedding ``[batch, width]`` of t with that of the second time."""
+        if self._times is None:
+            raise RuntimeError(
+                "The transformer has a second time but was not told it. Call it inside `with second.at(t, r):`, or "
+                "sample inside `with second.attach(pipe):`."
+            )
+        t, r = self._times(embedded)
+        second = self(t.to(embedded.device), r.to(embedded.device)).to(embedded.dtype)
+        return embedded + second if self.config.layout == "sum" else (embedded + second) / 2
+
+    def install(self, transformer: nn.Module) -> None:
+        """Give the transformer its second time until :meth:`remove`; calls of it then go inside :meth:`at`.
+
+        A copy made while installed would compute with the original's weights; it refuses to. Copy first.
+
+        Raises:
+            ValueError: the transformer is not the host this was made for, or it has a second time already.
+        """
+        self.matches(transformer)
+        hooks.install(_embedder(transformer), _Join(self), HOOK)
+
+    def remove(self, transformer: nn.Module) -> None:
+        """Undo :meth:`install`, without a trace."""
+        hooks.remove(_embedder(transformer), HOOK)
+
+    @contextmanager
+    def at(self, t: Tensor, r: Tensor) -> Iterator[None]:
+        """Calls inside step from ``t`` to ``r``, ``[batch]`` or ``[1]``, in [0, 1] and float32 or better.
+
+        Raises:
+            ValueError: half precision, in which neighbouring times are one.
+        """
+        for name, time in (("t", t), ("r", r)):
+            if not time.is_floating_point() or time.dtype.itemsize < 4:
+                raise ValueError(f"{name} is {time.dtype}; times are given in float32 or float64.")
+        with self._told(lambda _: (t, r)):
+            yield
+
+    @contextmanager
+    def attach(self, target: Any) -> Iterator[SecondTime]:
+        """Install for the length of the block, also after :meth:`install`. A pipeline's steps are then told by its
+        scheduler, at full precision; calls of a bare transformer still go inside :meth:`at`.
+
+        Raises:
+            ValueError: as :meth:`install`; a scheduler under whose steps a mean velocity is not exact.
+        """
+        piped = hasattr(target, "transformer") and hasattr(target, "scheduler")
+        transformer = target.transformer if piped else target
+        times = self._times
+        if piped:
+            require_euler(target.scheduler)
+            times = _from_scheduler(target, self.config.time_scale)
+        already = hooks.is_installed(_embedder(transformer), HOOK)
+        if not already:
+            self.install(transformer)
+        elif _installed(transformer) is not self:
+            raise ValueError("The transformer has another second time already. Remove that one first.")
+        try:
+            with self._told(times):
+                yield self
+        finally:
+            if not already:
+                self.remove(transformer)
+
+    @contextmanager
+    def _told(self, times: Times | None) -> Iterator[None]:
+        before, self._times = self._times, times
+        try:
+            yield
+        finally:
+            self._times = before
+
+
+class _Join(ModelHook):
+    """Joins the second time to what a time embedder returns."""
+
+    def __init__(self, second: SecondTime) -> None:
+        super().__init__()
+        self.second = second
+        self.module: nn.Module | None = None
+
+    def initialize_hook(self, module: nn.Module) -> nn.Module:
+        self.module = module
+        return module
+
+    def post_forward(self, module: nn.Module, output: Tensor) -> Tensor:
+        if module is not self.module:
+            raise RuntimeError(
+                "A transformer was copied while its second time was installed. Copy it before install()."
+            )
+        return self.second.join(output)
+
+
+def _embedder(transformer: nn.Module) -> Any:
+    path = adapter_for(transformer).time_embedder
+    if path is None:
+        raise ValueError(f"{type(transformer).__name__} has no time embedder that a second time could be joined to.")
+    return transformer.get_submodule(path)
+
+
+def _installed(transformer: nn.Module) -> SecondTime:
+    second: SecondTime = _embedder(transformer)._diffusers_hook.get_hook(HOOK).second
+    return second
+
+
+def _from_scheduler(pipe: Any, scale: float) -> Times:
+    clock = SchedulerClock(lambda: require_euler(pipe.scheduler), scale=scale)
+
+    def times(embedded: Tensor) -> tuple[Tensor, Tensor]:
+        moment = clock.moment()
+        t, r = (torch.full((1,), time, device=embedded.device, dtype=torch.float32) for time in (moment.t, moment.r))
+        return t, r
+
+    return times
+
+
+def _check_layout(layout: str, input: str) -> None:
+    if layout not in ("sum", "average") or input not in ("interval", "r"):
+        raise ValueError(
+            f"A second time is layout 'sum' or 'average' of input 'interval' or 'r', not {layout}, {input}."
+        )
+    if layout == "average" and input != "r":
+        raise ValueError("The layout 'average' starts as a copy of the embedder of t, so its input is 'r'.")
