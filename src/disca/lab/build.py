@@ -39,7 +39,7 @@ def pipeline(size: Size, seed: int, world: World | None = None) -> LabPipeline:
     world = world or World()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        transformer, text_encoder = _transformer(size, embeds_guidance=False), _text_encoder(size)
+        transformer, text_encoder = _transformer(size), _text_encoder(size)
         initialise(transformer)
     clips = world.clips(sample(TRAINING, 3000, seed), torch.Generator().manual_seed(seed))
     return LabPipeline(
@@ -64,20 +64,7 @@ def initialise(transformer: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def embed_guidance(transformer: HunyuanVideoTransformer3DModel) -> HunyuanVideoTransformer3DModel:
-    """The same transformer with a guidance embedding whose output is zero: it ignores the scale until trained."""
-    config = {**transformer.config, "guidance_embeds": True}
-    child = HunyuanVideoTransformer3DModel.from_config(config)
-    embedder = child.time_text_embed.guidance_embedder
-    embedder.load_state_dict(transformer.time_text_embed.timestep_embedder.state_dict())
-    nn.init.zeros_(embedder.linear_2.weight)
-    nn.init.zeros_(embedder.linear_2.bias)
-    own = {f"time_text_embed.guidance_embedder.{key}": value for key, value in embedder.state_dict().items()}
-    child.load_state_dict({**transformer.state_dict(), **own}, strict=True)
-    return child.eval()
-
-
-def _transformer(size: Size, *, embeds_guidance: bool) -> HunyuanVideoTransformer3DModel:
+def _transformer(size: Size) -> HunyuanVideoTransformer3DModel:
     quarter = size.head_width // 8 * 2
     rest = (size.head_width - quarter) // 2
     return HunyuanVideoTransformer3DModel(
@@ -90,7 +77,7 @@ def _transformer(size: Size, *, embeds_guidance: bool) -> HunyuanVideoTransforme
         num_refiner_layers=1,
         patch_size=1,
         patch_size_t=1,
-        guidance_embeds=embeds_guidance,
+        guidance_embeds=False,
         text_embed_dim=size.text_width,
         pooled_projection_dim=size.text_width,
         rope_axes_dim=(quarter, rest, rest),

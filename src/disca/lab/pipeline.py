@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,8 +39,8 @@ class LabPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->codec"
-    _optional_components = ["second_time"]
-    _callback_tensor_inputs = ["latents"]
+    _optional_components: ClassVar[list[str]] = ["second_time"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -123,15 +123,15 @@ class LabPipeline(DiffusionPipeline):
         # Without the last, sigma = 0, which the scheduler appends itself.
         sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1]
         self.scheduler.set_timesteps(sigmas=sigmas, device=self.device)
-        with self.second_time.attach(self) if self.second_time is not None else nullcontext():
-            with self.progress_bar(total=num_inference_steps) as progress:
-                for step, timestep in enumerate(self.scheduler.timesteps):
-                    velocity = self._velocity(latents, timestep, branches, guidance_scale)
-                    latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-                    if callback_on_step_end is not None:
-                        changed = callback_on_step_end(self, step, timestep, {"latents": latents})
-                        latents = (changed or {}).pop("latents", latents)
-                    progress.update()
+        second = nullcontext() if self.second_time is None else self.second_time.attach(self)
+        with second, self.progress_bar(total=num_inference_steps) as progress:
+            for step, timestep in enumerate(self.scheduler.timesteps):
+                velocity = self._velocity(latents, timestep, branches, guidance_scale)
+                latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+                if callback_on_step_end is not None:
+                    changed = callback_on_step_end(self, step, timestep, {"latents": latents})
+                    latents = (changed or {}).pop("latents", latents)
+                progress.update()
         frames = self._frames(latents, output_type)
         self.maybe_free_model_hooks()
         return LabPipelineOutput(frames=frames) if return_dict else (frames,)
@@ -142,7 +142,9 @@ class LabPipeline(DiffusionPipeline):
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}; one of {', '.join(OUTPUT_TYPES)} is expected.")
         if set(tensor_inputs) - set(self._callback_tensor_inputs):
-            raise ValueError(f"callback_on_step_end_tensor_inputs may name {self._callback_tensor_inputs}, got {tensor_inputs}.")
+            raise ValueError(
+                f"callback_on_step_end_tensor_inputs may name {self._callback_tensor_inputs}, got {tensor_inputs}."
+            )
 
     def _branches(self, texts: list[str], guidance_scale: float) -> dict[str, dict[str, Tensor]]:
         """Inputs of the transformer beside the latents, for each pass of a step."""

@@ -7,11 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from disca.lab import build
+from disca.lab import build, weights, words
 from disca.lab.codec import PatchCodec
 from disca.lab.pipeline import LabPipeline
 from disca.lab.words import TRAINING
 from disca.lab.world import World
+from disca.report.clips import Frames, write_clip
+
+JUDGED = 32
+"""Clips that a validation samples."""
 
 
 class LabSource:
@@ -22,8 +26,13 @@ class LabSource:
         self.codec: PatchCodec | None = None
 
     def pipeline(self, start: str, seed: int) -> LabPipeline:
-        """A fresh pipeline, or the one in the folder ``start``, or the packaged one of that name."""
-        pipe = build.pipeline(build.Size(), seed, self.world) if not start else LabPipeline.from_pretrained(start)
+        """A fresh pipeline, the packaged one at the stage ``start``, or the result of a run in the folder ``start``."""
+        if not start:
+            pipe = build.pipeline(build.Size(), seed, self.world)
+        elif start in weights.PARTS:
+            pipe = weights.pipeline(start)
+        else:
+            pipe = LabPipeline.from_pretrained(start)
         pipe.set_progress_bar_config(disable=True)
         self.codec = pipe.codec
         return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,5 +46,17 @@ class LabSource:
         return [str(prompt) for prompt in chosen], self.codec.cpu().encode(clips)
 
     def judge(self, pipe: LabPipeline, folder: Path) -> dict[str, float]:
-        """Sample a few training prompts; pictures into ``folder``, accuracy by the judge."""
-        return {}
+        """Sample training prompts in 20 steps; a picture into ``folder``, accuracy by the judge."""
+        prompts = words.sample(TRAINING, JUDGED, 1)
+        generators = [torch.Generator().manual_seed(index) for index in range(JUDGED)]
+        clips = pipe(prompts, num_inference_steps=20, generator=generators, output_type="pt").frames.cpu()
+        write_clip(folder.with_suffix(".webp"), mosaic(clips))
+        right = weights.judge().read(clips.movedim(1, 2)).right(prompts)
+        return {name: value.float().mean().item() for name, value in right.items()}
+
+
+def mosaic(clips: Tensor, columns: int = 8) -> Frames:
+    """Clips ``[n, frames, 3, height, width]`` in rows, as bytes ``[frames, rows * height, columns * width, 3]``."""
+    rows = clips[: len(clips) // columns * columns].unflatten(0, (-1, columns))
+    tiled = rows.permute(2, 0, 4, 1, 5, 3)
+    return tiled.reshape(tiled.shape[0], tiled.shape[1] * tiled.shape[2], -1, 3).mul(255).round().byte().numpy()

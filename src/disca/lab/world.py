@@ -82,7 +82,9 @@ class World:
         affine = torch.zeros(*centres.shape[:2], 2, 3)
         affine[..., 0, 0] = affine[..., 1, 1] = zoom
         affine[..., :, 2] = -centres * 2 / self.glyph
-        grid = F.affine_grid(affine.flatten(0, 1), [affine[..., 0, 0].numel(), 1, self.size, self.size], align_corners=False)
+        grid = F.affine_grid(
+            affine.flatten(0, 1), [affine[..., 0, 0].numel(), 1, self.size, self.size], align_corners=False
+        )
         glyphs = glyphs[:, None].expand(-1, self.frames, -1, -1).flatten(0, 1)[:, None]
         ink = F.grid_sample(glyphs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return ink.view(*centres.shape[:2], self.size, self.size)

@@ -35,7 +35,9 @@ class Average:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore averaged weights; the names must be the module's."""
         if set(state) != set(self.shadow):
-            raise ValueError(f"The average holds other parameters than the module: {sorted(set(state) ^ set(self.shadow))[:5]}.")
+            raise ValueError(
+                f"The average holds other parameters than the module: {sorted(set(state) ^ set(self.shadow))[:5]}."
+            )
         for name, value in state.items():
             self.shadow[name].copy_(value)
 

@@ -29,13 +29,18 @@ class Source(Protocol):
 
 
 def find(name: str) -> Source:
-    """The source that ``package.module:name`` names.
+    """The source that ``package.module:name`` names; the name is called without arguments."""
+    return resolve(name)()
+
+
+def resolve(name: str) -> Any:
+    """What ``package.module:name`` names.
 
     Raises:
         ValueError: no such module or name.
     """
     module, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(module), attribute)()
+        return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"source {name!r} cannot be opened ({error}); it is written package.module:name.") from error
+        raise ValueError(f"{name!r} cannot be found ({error}); it is written package.module:name.") from error

@@ -107,7 +107,9 @@ class Loop:
     def _validate(self) -> dict[str, float]:
         self.task.modules.eval()
         with self.average.applied(), torch.no_grad():
-            measures = self.task.validate(self.output / "validation" / f"{self.iteration:06d}")
+            folder = self.output / "validation"
+            folder.mkdir(exist_ok=True)
+            measures = self.task.validate(folder / f"{self.iteration:06d}")
         self._write({"iteration": self.iteration, "validation": measures})
         return measures
 

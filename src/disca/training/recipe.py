@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from disca.errors import nearest
+from disca.errors import unknown
 
 T = TypeVar("T")
 
@@ -36,7 +36,8 @@ class Recipe:
 
     name: str
     stage: str
-    """Which objective: a name in :data:`disca.training.stages.STAGES`; its options stand in the table ``objective``."""
+    """Which objective: a name in :data:`disca.training.stages.STAGES`, or ``package.module:Name`` of one's own; its
+    options stand in the table ``objective``."""
     source: str
     """``package.module:name`` of the source of models and clips; see :class:`disca.training.clips.Source`."""
     start: str = ""
@@ -68,7 +69,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no recipe at {path}. The lab's are in recipes/, such as recipes/lab_base.toml.")
+        raise FileNotFoundError(
+            f"There is no recipe at {path}. The lab's are in recipes/, such as recipes/lab_base.toml"
+        )
     try:
         table = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -97,7 +100,7 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     names = [item.name for item in fields(cls)]  # type: ignore[arg-type]
     for key in table:
         if key not in names:
-            raise ValueError(f"{where}: unknown key {key!r}. Did you mean {nearest(key, names)!r}? Known: {', '.join(names)}.")
+            raise ValueError(f"{where}: {unknown('key', key, names)}")
     values = {key: _value(hints[key], value, where=f"{where}: {key}") for key, value in table.items()}
     try:
         return cls(**values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from disca.training.clips import Source
+from disca.training.distill import Guidance, MeanFlow
+from disca.training.fit import Fit
 from disca.training.loop import Task
 from disca.training.pretrain import FlowMatching
 from disca.training.recipe import Recipe
@@ -16,4 +18,9 @@ class Stage(Protocol):
     def task(self, recipe: Recipe, source: Source) -> Task: ...
 
 
-STAGES: dict[str, type[Any]] = {"flow_matching": FlowMatching}
+STAGES: dict[str, type[Any]] = {
+    "flow_matching": FlowMatching,
+    "guidance": Guidance,
+    "mean_flow": MeanFlow,
+    "predictor": Fit,
+}

@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 
-from disca.errors import nearest
+from disca.errors import unknown
 from disca.files import check_writable
 from disca.provenance import command_line, hardware, now, versions
 from disca.training import clips, recipe
@@ -18,7 +18,9 @@ from disca.training.recipe import Recipe
 from disca.training.stages import STAGES, Stage
 
 
-def train(path: str | Path, *, overrides: Sequence[str] = (), output: str | Path | None = None, resume: bool = False) -> Path:
+def train(
+    path: str | Path, *, overrides: Sequence[str] = (), output: str | Path | None = None, resume: bool = False
+) -> Path:
     """Train what a recipe says; returns the folder of the result.
 
     Args:
@@ -48,9 +50,9 @@ def train(path: str | Path, *, overrides: Sequence[str] = (), output: str | Path
 
 
 def _stage(settings: Recipe, where: str) -> Stage:
+    if ":" in settings.stage:
+        options = clips.resolve(settings.stage)
+        return cast(Stage, recipe.parse(options, settings.objective, where=f"{where}: objective"))
     if settings.stage not in STAGES:
-        raise ValueError(
-            f"{where}: unknown stage {settings.stage!r}. Did you mean {nearest(settings.stage, list(STAGES))!r}? "
-            f"Known: {', '.join(STAGES)}."
-        )
+        raise ValueError(f"{where}: {unknown('stage', settings.stage, STAGES)}")
     return cast(Stage, recipe.parse(STAGES[settings.stage], settings.objective, where=f"{where}: objective"))
