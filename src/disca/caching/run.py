@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -83,6 +83,7 @@ class Run:
         self._undo = ExitStack()
         self._progress = _Progress()
         self._under_way = False
+        self._aside = False
 
     def __enter__(self) -> Run:
         return self
@@ -114,8 +115,19 @@ class Run:
         """The moment of the call under way, or of the last one."""
         return self._progress.moment
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Calls inside are computed in full and leave no trace in the run. Fitting asks so what the whole model says."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
+
     def visit(self, index: int, site: str, call: Call) -> Features:
         """A site of rule ``index`` is about to be evaluated: compute it and learn, or forecast it."""
+        if self._aside:
+            return call.compute(*call.inputs)
         rule, moment, ledger = self.policy[index], self._progress.moment, self._progress.ledger
         assert moment is not None, "a site was visited outside of a call of the transformer"
         key = (index, moment.branch, site)
@@ -138,6 +150,8 @@ class Run:
 
     def before(self, timestep: Any, branch: str | None) -> None:
         """A call of the transformer begins."""
+        if self._aside:
+            return
         moment = self._clock.moment(timestep)
         if self._begins(moment, branch):
             self.restart()
@@ -151,6 +165,8 @@ class Run:
 
     def after(self) -> None:
         """The call is done. After the last step nothing needs to be remembered."""
+        if self._aside:
+            return
         self._under_way = False
         progress, moment = self._progress, self._progress.moment
         progress.ledger.bytes_held = max(progress.ledger.bytes_held, self.bytes_held())
