@@ -289,7 +289,7 @@ def test_a_pipeline_carries_it_on_disk(pipe: Pipeline, inputs: dict[str, Any], t
     with student.second_time.attach(student):
         expected = student(inputs, steps=3)
     with loaded.second_time.attach(loaded):
-        assert torch.equal(loaded(inputs, steps=3), expected)
+        torch.testing.assert_close(loaded(inputs, steps=3), expected)  # not bit for bit: memory is aligned otherwise
 
 
 def test_options_that_do_not_go_together_are_refused(hunyuan: nn.Module, make_hunyuan: Make) -> None:

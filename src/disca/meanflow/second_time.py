@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
+from diffusers import ModelMixin  # noqa: F401  pipelines look for it here to learn how to load the component
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks import ModelHook
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
