@@ -1,0 +1,71 @@
+"""Adapters: what a family's blocks take and give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from disca.adapters import ADAPTERS, Adapter, adapter_for, describe
+
+
+def test_hunyuan_video_is_known(hunyuan: nn.Module) -> None:
+    adapter = adapter_for(hunyuan)
+    assert adapter.blocks(hunyuan) == [*hunyuan.transformer_blocks, *hunyuan.single_transformer_blocks]
+    assert isinstance(hunyuan.get_submodule(adapter.time_embedder), nn.Module)
+
+
+def test_a_class_derived_from_a_known_one_is_known(hunyuan: nn.Module) -> None:
+    class Mine(type(hunyuan)):  # type: ignore[misc]
+        pass
+
+    assert adapter_for(Mine.__new__(Mine)) is adapter_for(hunyuan)
+
+
+def test_an_unknown_class_is_told_how_to_become_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"No adapter describes Linear\. Known: .*HunyuanVideo.*describe\(Adapter\("):
+        adapter_for(nn.Linear(1, 1))
+    monkeypatch.setattr("disca.adapters.ADAPTERS", dict(ADAPTERS))
+    mine = describe(Adapter(transformer="Linear", stacks=("blocks",)))
+    assert adapter_for(nn.Linear(1, 1)) is mine
+
+
+class Block(nn.Module):
+    def forward(self, hidden_states: Any, encoder_hidden_states: Any, temb: Any = None, *args: Any) -> Any:
+        return hidden_states, encoder_hidden_states
+
+
+@pytest.mark.parametrize("by_keyword", [True, False])
+def test_arguments_are_bound_however_they_are_passed(by_keyword: bool) -> None:
+    adapter = Adapter(transformer="Mine", stacks=("blocks",))
+    args: tuple[Any, ...] = () if by_keyword else ("hidden", "context", "temb", 5)
+    kwargs = {"temb": "temb", "encoder_hidden_states": "context", "hidden_states": "hidden"} if by_keyword else {}
+    bound = adapter.bind(Block(), args, kwargs)
+    assert adapter.inputs(bound) == ("hidden", "context")
+    assert adapter.conditioning(bound) == ({"temb": "temb"} if by_keyword else {"temb": "temb", "args": (5,)})
+    args, kwargs = adapter.replace(Block(), args, kwargs, ("H", "C"))
+    assert adapter.inputs(adapter.bind(Block(), args, kwargs)) == ("H", "C")
+    assert bool(kwargs) == by_keyword
+    assert adapter.conditioning(adapter.bind(Block(), args, kwargs)) == adapter.conditioning(bound)
+
+
+def test_a_compiled_block_is_bound_like_the_block() -> None:
+    compiled = torch.compile(Block(), backend="eager")
+    bound = Adapter(transformer="Mine", stacks=()).bind(compiled, ("hidden", "context"), {"temb": 1})
+    assert bound == {"hidden_states": "hidden", "encoder_hidden_states": "context", "temb": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "returned", "features"),
+    [
+        ({}, ("hidden", "context"), ("hidden", "context")),
+        ({"context_first": True}, ("context", "hidden"), ("hidden", "context")),
+        ({"context": None}, "hidden", ("hidden",)),
+    ],
+)
+def test_what_blocks_give_is_features_and_back(options: Any, returned: Any, features: Any) -> None:
+    adapter = Adapter(transformer="Mine", stacks=("blocks",), **options)
+    assert adapter.features(returned) == features
+    assert adapter.returned(features) == returned
