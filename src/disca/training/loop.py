@@ -1,7 +1,7 @@
 """The training loop: one task, checkpoints that resume exactly, averaged weights, a log and a progress bar.
 
 Iteration ``i`` draws everything random from a generator seeded with ``(seed, i)``, so a run that was interrupted
-goes on as if it had not been.
+goes on as if it had not been. Several processes share a batch, each with draws of its own, and average their gradients.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -57,24 +59,35 @@ class Loop:
             self.parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
         self.average = Average(task.modules, recipe.ema)
+        self.processes = processes()
         self.iteration = 0
 
     def run(self) -> dict[str, float]:
         """Train to the last iteration, validate, export into ``output/final``; returns the last validation."""
         recipe, measures = self.recipe, {}
-        with _progress() as bar:
+        with _progress(shown=self.processes.is_main_process) as bar:
             line = bar.add_task(recipe.name, total=recipe.iterations, completed=self.iteration, shown="")
             while self.iteration < recipe.iterations:
                 row = self._step()
                 bar.update(line, advance=1, shown=f"mse {row['mse']:.4f}  {row['seconds']:.2f} s/it")
-                self._log(row)
-                if self._due(recipe.validate_every):
-                    measures = self._validate()
-                    bar.console.print(f"{self.iteration}: " + "  ".join(f"{k} {v:.4f}" for k, v in measures.items()))
-                if self._due(recipe.checkpoint_every):
-                    self.save()
-        with self.average.applied():
-            self.task.export(self.output / "final")
+                if self.processes.is_main_process:
+                    measures = self._look_after(row, bar) or measures
+                self.processes.wait_for_everyone()
+        if self.processes.is_main_process:
+            with self.average.applied():
+                self.task.export(self.output / "final")
+        return measures
+
+    def _look_after(self, row: dict[str, float], bar: Progress) -> dict[str, float]:
+        """Log, validate and save as far as they are due; returns the validation, or nothing."""
+        measures = {}
+        if self._due(self.recipe.log_every):
+            self._write(row)
+        if self._due(self.recipe.validate_every):
+            measures = self._validate()
+            bar.console.print(f"{self.iteration}: " + "  ".join(f"{k} {v:.4f}" for k, v in measures.items()))
+        if self._due(self.recipe.checkpoint_every):
+            self.save()
         return measures
 
     def _due(self, every: int) -> bool:
@@ -82,13 +95,16 @@ class Loop:
 
     def _step(self) -> dict[str, float]:
         started = time.perf_counter()
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.iteration)
+        seed = self.recipe.seed * 1_000_003 + self.iteration
+        seed = seed * self.processes.num_processes + self.processes.process_index
+        generator = torch.Generator().manual_seed(seed)
         self.task.modules.train()
         loss = self.task.loss(generator)
         if not torch.isfinite(loss.value):
             raise RuntimeError(f"The loss is {loss.value.item()} at iteration {self.iteration}; lower optimiser.lr.")
         self.optimiser.zero_grad(set_to_none=True)
         loss.value.backward()
+        mse = self._shared(loss.per_sample.mean())
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip)
         lr = rate(self.recipe.optimiser, self.iteration, self.recipe.iterations)
         for group in self.optimiser.param_groups:
@@ -98,11 +114,21 @@ class Loop:
         self.iteration += 1
         return {
             "iteration": self.iteration,
-            "mse": loss.per_sample.mean().item(),
+            "mse": mse.item(),
             "gradient": norm.item(),
             "lr": lr,
             "seconds": time.perf_counter() - started,
         }
+
+    def _shared(self, mse: Tensor) -> Tensor:
+        """Average the gradients, and the error, over the processes."""
+        if self.processes.num_processes == 1:
+            return mse
+        gradients = [value.grad for value in self.parameters if value.grad is not None]
+        flat = reduce(torch.cat([mse.view(1), *(gradient.flatten() for gradient in gradients)]), "mean")
+        for gradient, mean in zip(gradients, flat[1:].split([value.numel() for value in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+        return flat[0]
 
     def _validate(self) -> dict[str, float]:
         self.task.modules.eval()
@@ -112,10 +138,6 @@ class Loop:
             measures = self.task.validate(folder / f"{self.iteration:06d}")
         self._write({"iteration": self.iteration, "validation": measures})
         return measures
-
-    def _log(self, row: dict[str, float]) -> None:
-        if self._due(self.recipe.log_every):
-            self._write(row)
 
     def _write(self, row: dict[str, Any]) -> None:
         with (self.output / "log.jsonl").open("a") as log:
@@ -130,8 +152,9 @@ class Loop:
         save_file(_plain(self.task.modules.state_dict()), draft / "weights.safetensors")
         save_file(_plain(self.average.state_dict()), draft / "average.safetensors")
         save_file(_plain(dict(_flatten(self.optimiser.state_dict()["state"]))), draft / "optimiser.safetensors")
-        state = {"iteration": self.iteration, "recipe": self.recipe.as_dict(), "versions": versions()}
-        (draft / "state.json").write_text(json.dumps({**state, "hardware": hardware()}, indent=1))
+        about = {"processes": self.processes.num_processes, "versions": versions(), "hardware": hardware()}
+        state = {"iteration": self.iteration, "recipe": self.recipe.as_dict(), **about}
+        (draft / "state.json").write_text(json.dumps(state, indent=1))
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
         for old in checkpoints(self.output)[:-KEPT_CHECKPOINTS]:
@@ -147,14 +170,16 @@ class Loop:
         if not found:
             return False
         state = json.loads((found[-1] / "state.json").read_text())
-        _same_recipe(state["recipe"], json.loads(json.dumps(self.recipe.as_dict())), found[-1])
+        asked = {**json.loads(json.dumps(self.recipe.as_dict())), "processes": self.processes.num_processes}
+        _same_recipe({"processes": 1, **state, **state["recipe"]}, asked, found[-1])
         self.task.modules.load_state_dict(load_file(found[-1] / "weights.safetensors"), strict=True)
         self.average.load_state_dict(load_file(found[-1] / "average.safetensors"))
         flat = load_file(found[-1] / "optimiser.safetensors")
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": _unflatten(flat), "param_groups": groups})
         self.iteration = state["iteration"]
-        self._forget_later_rows()
+        if self.processes.is_main_process:
+            self._forget_later_rows()
         return True
 
     def _forget_later_rows(self) -> None:
@@ -183,8 +208,8 @@ def _same_recipe(stored: dict[str, Any], asked: dict[str, Any], checkpoint: Path
     differing = [key for key in asked if stored.get(key) != asked[key]]
     if differing:
         raise ValueError(
-            f"{checkpoint} was made with another recipe: {', '.join(differing)} differ. "
-            "Resume with the recipe it was made with, or train into another --output."
+            f"{checkpoint} was made in another way: {', '.join(differing)} differ. "
+            "Resume with the recipe and the number of processes it was made with, or train into another --output."
         )
 
 
@@ -206,6 +231,11 @@ def _unflatten(flat: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return state
 
 
-def _progress() -> Progress:
+def processes() -> PartialState:
+    """The processes that train together: one, or those that ``accelerate launch`` or ``torchrun`` started."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def _progress(*, shown: bool) -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}")
-    return Progress(*columns, TimeRemainingColumn())
+    return Progress(*columns, TimeRemainingColumn(), disable=not shown)

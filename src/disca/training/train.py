@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from disca.errors import unknown
-from disca.files import check_writable
+from disca.files import check_writable, write_text_atomic
 from disca.provenance import command_line, hardware, now, versions
 from disca.training import clips, recipe
-from disca.training.loop import Loop, checkpoints
+from disca.training.loop import Loop, checkpoints, processes
 from disca.training.recipe import Recipe
 from disca.training.stages import STAGES, Stage
 
@@ -39,14 +40,30 @@ def train(
         raise ValueError(f"{folder} already holds a run. Continue it with --resume, or give another --output.")
     check_writable(folder)
     torch.set_flush_denormal(True)
-    loop = Loop(settings, stage.task(settings, clips.find(settings.source)), folder)
-    if not (resume and loop.resume()):
+    together = processes()
+    if settings.batch % together.num_processes:
+        raise ValueError(f"A batch of {settings.batch} cannot be shared by {together.num_processes} processes.")
+    mine = replace(settings, batch=settings.batch // together.num_processes)
+    loop = Loop(settings, stage.task(mine, clips.find(settings.source)), folder)
+    if not (resume and loop.resume()) and together.is_main_process:
         (folder / "log.jsonl").unlink(missing_ok=True)
+    together.wait_for_everyone()
     measures = loop.run()
-    about = {"recipe": settings.as_dict(), "validation": measures, "versions": versions(), "hardware": hardware()}
-    about |= {"command": command_line(), "date": now()}
-    (folder / "final" / "training.json").write_text(json.dumps(about, indent=1) + "\n")
+    if together.is_main_process:
+        _describe(folder / "final", settings, measures)
     return folder / "final"
+
+
+def _describe(folder: Path, settings: Recipe, measures: dict[str, float]) -> None:
+    """How the result was made, beside it."""
+    about: dict[str, Any] = {
+        "recipe": settings.as_dict(),
+        "validation": measures,
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    about |= {"processes": processes().num_processes, "command": command_line(), "date": now()}
+    write_text_atomic(folder / "training.json", json.dumps(about, indent=1) + "\n")
 
 
 def _stage(settings: Recipe, where: str) -> Stage:
