@@ -90,6 +90,17 @@ def test_the_end_of_a_pipeline_lets_go(any_hunyuan: nn.Module, inputs: dict[str,
         assert run.summary().transformer_evaluations == 1
 
 
+def test_calls_aside_are_full_and_leave_no_trace(any_hunyuan: nn.Module, inputs: dict[str, Any]) -> None:
+    whole = [call(any_hunyuan, inputs, timestep) for timestep in TIMESTEPS]
+    with disca.attach(any_hunyuan, disca.reuse(every=2), timesteps=TIMESTEPS) as run:
+        expected = [call(any_hunyuan, inputs, timestep) for timestep in TIMESTEPS]
+        for timestep, forecast, full in zip(TIMESTEPS, expected, whole, strict=True):
+            with run.aside():
+                assert torch.equal(call(any_hunyuan, inputs, timestep), full)
+            assert torch.equal(call(any_hunyuan, inputs, timestep), forecast)
+    assert run.summary().branches["0"].full == (0, 2)
+
+
 def test_a_summary_reads_well(any_hunyuan: nn.Module, inputs: dict[str, Any]) -> None:
     with disca.attach(any_hunyuan, disca.reuse(every=3), timesteps=TIMESTEPS) as run:
         assert str(run.summary()) == "Nothing was sampled yet."

@@ -117,7 +117,7 @@ class Run:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Calls inside are computed in full and leave no trace in the run. Fitting asks so what the whole model says."""
+        """Calls inside are computed in full and leave no trace: how fitting asks what the whole model says."""
         self._aside = True
         try:
             yield
