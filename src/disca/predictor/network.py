@@ -1,0 +1,205 @@
+"""The learned forecast: a fusion network and a few blocks of the host's own class (arXiv 2602.05449)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers import ModelMixin  # noqa: F401  pipelines look for it here to learn how to load the component
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from disca.adapters import ADAPTERS, Adapter, adapter_for
+from disca.companion import Companion, describe_host
+from disca.errors import unknown
+from disca.features import Features
+from disca.predictor.blocks import build_block, conditioning_names, import_block, name_of, run_block, translation
+
+Residual = Literal["none", "cache"]
+Init = Literal["random", "host"]
+MOST_BLOCKS = 4
+
+
+class Fusion(nn.Sequential):
+    """Current and cached tokens, ``[batch, tokens, width]`` each, into one: Linear(2 width, width), SiLU,
+    Linear(width, width) over both, current first. The layout, and the names ``0`` and ``2``, are the authors'."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, current: Tensor, cached: Tensor) -> Tensor:  # type: ignore[override]  # two inputs
+        both, activation, last = self
+        assert isinstance(both, nn.Linear)
+        of_current, of_cached = both.weight.tensor_split(2, dim=1)  # spares a copy of both inputs side by side
+        fused: Tensor = last(activation(F.linear(current, of_current, both.bias) + F.linear(cached, of_cached)))
+        return fused
+
+
+class Predictor(Companion):
+    """What a host's trunk would return, from what goes into it now and what it returned at the last full step.
+
+    ``residual="none"`` is the authors' layout: what the blocks return is the forecast. ``residual="cache"`` forecasts
+    the change, ``cached + scale * gate(blocks(fusion(current, cached / scale)))``. The gate starts at zero, so the
+    predictor starts as reuse; ``scale`` ``[streams, width]`` is the spread of the cached features, so that the
+    network works, and the optimiser steps, in units of it. See :meth:`calibrate`.
+
+    Parameters: ``fusion_mlp`` and ``gate`` for both streams, or one each with the endings ``_img`` and ``_txt`` where
+    the host's family is fused apart (:attr:`disca.adapters.Adapter.fuse_jointly`), and ``blocks``.
+    """
+
+    kind: ClassVar[str] = "predictor"
+    calibrated: Tensor
+    scale: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        host: str,
+        host_config: dict[str, Any],
+        block: str,
+        conditioning: list[str],
+        blocks: int = 2,
+        residual: Residual = "none",
+    ) -> None:
+        super().__init__()
+        _check_options(host, blocks, residual)
+        block_class, width = import_block(block), _width(host_config)
+        self._names = translation(conditioning, block_class, self.adapter)
+        self._repeated_blocks = [block_class.__name__]  # what compile_repeated_blocks() compiles
+        self._add("fusion_mlp", lambda: Fusion(width))
+        self.blocks = nn.ModuleList(build_block(block_class, host_config) for _ in range(blocks))
+        if residual == "cache":
+            self._add("gate", lambda: _zero_linear(width))
+            self.register_buffer("scale", torch.ones(len(self._streams), width))
+            self.register_buffer("calibrated", torch.tensor(False))
+
+    @classmethod
+    def for_host(
+        cls,
+        transformer: nn.Module,
+        *,
+        blocks: int = 2,
+        stack: str | None = None,
+        residual: Residual = "none",
+        init: Init = "random",
+    ) -> Predictor:
+        """One for this transformer, to be trained; on its device and in its dtype.
+
+        Its one to four ``blocks`` are of the kind in ``stack``, by default the host's last one (single-stream blocks
+        for HunyuanVideo 1.0). ``init="host"`` starts them as copies of the last blocks there.
+
+        Raises:
+            ValueError: an unknown stack or option, or more blocks than allowed or than there are to copy.
+        """
+        adapter = adapter_for(transformer)
+        stack = stack or adapter.stacks[-1]
+        for kind, name, names in (("stack", stack, adapter.stacks), ("init", init, ("random", "host"))):
+            if name not in names:
+                raise ValueError(unknown(kind, name, names))
+        originals = list(getattr(transformer, stack).children())
+        if len(originals) < (blocks if init == "host" else 1):
+            raise ValueError(f"{adapter.transformer}.{stack} has {len(originals)} blocks, too few to copy {blocks}.")
+        first = next(block for name in adapter.stacks for block in getattr(transformer, name).children())
+        predictor = cls(
+            **describe_host(transformer),
+            block=name_of(type(originals[-1])),
+            conditioning=conditioning_names(type(first), adapter),
+            blocks=blocks,
+            residual=residual,
+        )
+        if init == "host":
+            for copy, original in zip(predictor.blocks, originals[-blocks:], strict=True):
+                copy.load_state_dict(original.state_dict())
+        return predictor.to(next(originals[-1].parameters()))  # its device and dtype
+
+    def forward(self, current: Features, cached: Features, conditioning: Mapping[str, Any]) -> Features:
+        """The forecast, shaped like ``cached``: ``[batch, tokens, width]`` for each stream.
+
+        ``current`` goes into the host's first block now, ``cached`` came out of its last one at the last full step,
+        ``conditioning`` is what the first block receives now beside the features, by its parameter names.
+        """
+        if self.config.residual == "none":
+            return self._run(current, cached, conditioning)
+        if self.training and torch.is_grad_enabled() and not self.calibrated:
+            self.calibrate(cached)
+        scaled = tuple(kept / scale for kept, scale in zip(cached, self.scale, strict=True))
+        changes = zip(cached, self.scale, self._each("gate"), self._run(current, scaled, conditioning), strict=True)
+        return tuple(kept + (scale * gate(change)).to(kept.dtype) for kept, scale, gate, change in changes)
+
+    @torch.no_grad()
+    def calibrate(self, cached: Features) -> None:
+        """Set ``scale`` to the standard deviation of each channel over ``cached``, features of a typical full step. The
+        first forward that trains does it with its own, where nobody did.
+
+        Raises:
+            ValueError: a predictor of the layout ``residual="none"``, which has no scale.
+        """
+        if self.config.residual == "none":
+            raise ValueError("Only a predictor with residual='cache' has a scale to calibrate.")
+        for scale, features in zip(self.scale, cached, strict=True):
+            spread = features.detach().float().flatten(0, 1).std(0, correction=0)
+            scale.copy_(spread.clamp(min=max(0.01 * spread.mean().item(), 1e-6)))  # a silent channel may wake up
+        self.calibrated.fill_(True)
+
+    def parameter_share(self, transformer: nn.Module) -> float:
+        """Number of parameters over that of the host."""
+        return _count(self) / _count(transformer)
+
+    @property
+    def adapter(self) -> Adapter:
+        """What is known about the host's family."""
+        return ADAPTERS[self.config.host]
+
+    def _run(self, current: Features, cached: Features, conditioning: Mapping[str, Any]) -> Features:
+        both = zip(self._each("fusion_mlp"), current, cached, strict=True)
+        features: Features = tuple(fusion(now, kept) for fusion, now, kept in both)
+        arguments = {self._names[name]: value for name, value in conditioning.items()}
+        for block in self.blocks:
+            features = run_block(block, self.adapter, features, arguments)
+        return features
+
+    @property
+    def _streams(self) -> tuple[str, ...]:
+        """Endings of the parameters' names, one for each stream of features."""
+        if self.adapter.context is None:
+            return ("",)
+        return ("", "") if self.adapter.fuse_jointly else ("_img", "_txt")
+
+    def _add(self, name: str, make: Callable[[], nn.Module]) -> None:
+        for ending in dict.fromkeys(self._streams):
+            self.add_module(name + ending, make())
+
+    def _each(self, name: str) -> list[nn.Module]:
+        return [self.get_submodule(name + ending) for ending in self._streams]
+
+
+def _check_options(host: str, blocks: int, residual: str) -> None:
+    if host not in ADAPTERS:
+        raise ValueError(f"{unknown('host', host, ADAPTERS)} Describe its family with disca.adapters.describe() first.")
+    if residual not in ("none", "cache"):
+        raise ValueError(unknown("residual", residual, ("none", "cache")))
+    if not 1 <= blocks <= MOST_BLOCKS:
+        raise ValueError(f"A predictor has one to {MOST_BLOCKS} blocks, not {blocks}.")
+
+
+def _width(host_config: Mapping[str, Any]) -> int:
+    try:
+        return int(host_config["num_attention_heads"]) * int(host_config["attention_head_dim"])
+    except KeyError as missing:
+        raise ValueError(
+            f"The host's configuration has no {missing}, so the width of its tokens is not known."
+        ) from None
+
+
+def _zero_linear(width: int) -> nn.Linear:
+    linear = nn.Linear(width, width)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
