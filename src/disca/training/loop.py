@@ -74,6 +74,7 @@ class Loop:
                     measures = self._look_after(row, bar) or measures
                 self.processes.wait_for_everyone()
         if self.processes.is_main_process:
+            measures = measures or self._validate()  # a finished run that is resumed
             with self.average.applied():
                 self.task.export(self.output / "final")
         return measures

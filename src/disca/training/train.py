@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +35,7 @@ def train(
     """
     settings = recipe.load(path, overrides)
     stage = _stage(settings, str(path))
+    settings = replace(settings, objective=asdict(stage))  # with its defaults, for the record
     folder = Path(output) if output is not None else Path("runs") / settings.name
     if checkpoints(folder) and not resume:
         raise ValueError(f"{folder} already holds a run. Continue it with --resume, or give another --output.")
