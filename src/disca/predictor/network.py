@@ -61,16 +61,16 @@ class Predictor(Companion):
         host_config: dict[str, Any],
         block: str,
         conditioning: list[str],
-        blocks: int = 2,
+        depth: int = 2,
         residual: Residual = "none",
     ) -> None:
         super().__init__()
-        _check_options(host, blocks, residual)
+        _check_options(host, depth, residual)
         block_class, width = import_block(block), _width(host_config)
         self._names = translation(conditioning, block_class, self.adapter)
         self._repeated_blocks = [block_class.__name__]  # what compile_repeated_blocks() compiles
         self._add("fusion_mlp", lambda: Fusion(width))
-        self.blocks = nn.ModuleList(build_block(block_class, host_config) for _ in range(blocks))
+        self.blocks = nn.ModuleList(build_block(block_class, host_config) for _ in range(depth))
         if residual == "cache":
             self._add("gate", lambda: _zero_linear(width))
             self.register_buffer("scale", torch.ones(len(self._streams), width))
@@ -107,7 +107,7 @@ class Predictor(Companion):
             **describe_host(transformer),
             block=name_of(type(originals[-1])),
             conditioning=conditioning_names(type(first), adapter),
-            blocks=blocks,
+            depth=blocks,
             residual=residual,
         )
         if init == "host":
