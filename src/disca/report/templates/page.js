@@ -45,9 +45,14 @@ if (controls) {
   let moment = still ? 0.5 : 0;
 
   const show = () => {
+    const start = document.timeline.currentTime - moment * beat;
     for (const animation of strips()) {
-      animation.currentTime = moment * beat;
-      if (playing) animation.play(); else animation.pause();
+      if (playing) {
+        animation.startTime = start; // one start for all: play() would let each begin when its picture is ready
+      } else {
+        animation.pause();
+        animation.currentTime = moment * beat;
+      }
     }
     for (const video of videos) {
       if (video.duration) video.currentTime = moment * video.duration;
