@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from disca import records
@@ -14,6 +15,7 @@ from disca.cli.program import VERBS, parse
 from disca.cli.sample import Sample
 from disca.cli.train import Train
 from disca.records import Record
+from disca.report.clips import Clip, write_clip, write_index
 
 
 @pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS), ["lab", "show"]])
@@ -137,12 +139,18 @@ def test_schedule_prints_what_a_method_computes_in_full(
     assert " ".join(map(str, full)) in capsys.readouterr().out
 
 
-def test_report_prints_a_table_and_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_prints_a_table_and_writes_a_page_with_the_clips_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "records.jsonl"
     records.write(path, [Record(name="base_50", steps=50, full_steps=range(50), transformer_evaluations=100)])
+    clip = Clip(prompt="a red seven drifting left", name="base_50", path=tmp_path / "0.webp")
+    write_clip(clip.path, np.zeros((2, 8, 8, 3), dtype=np.uint8))
+    write_index(tmp_path, [clip])
     assert main(["report", str(path), "--title", "Mine"]) == 0
     assert "base_50" in capsys.readouterr().out
-    assert "<h1>Mine</h1>" in (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text()
+    assert "<h1>Mine</h1>" in page and "a red seven drifting left" in page
 
 
 def test_the_installed_program_starts_and_exits_with_the_codes() -> None:

@@ -18,7 +18,7 @@ class Report:
     """
 
     records: Positional[Path]
-    """A file of records, such as quickstart/records.jsonl; clips are sought in the folder clips beside it."""
+    """A file of records, such as quickstart/records.jsonl; clips are found through clips.json beside it."""
     output: Path | None = None
     """The page; index.html beside the records when left out."""
     title: str = "Comparison"
@@ -34,6 +34,6 @@ def report(options: Report) -> None:
 
     rows = records.read(options.records)
     page = options.output or options.records.parent / "index.html"
-    write_page(page, rows, read_index(options.records.parent / "clips"), title=options.title)
+    write_page(page, rows, read_index(options.records.parent), title=options.title)
     print_table(rows)
     print(f"Wrote {page}")

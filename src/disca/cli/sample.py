@@ -21,13 +21,13 @@ class Sample:
     prompt: Positional[str]
     """What the clip shows. The lab knows "a COLOUR DIGIT MOTION"."""
     model: str = "lab"
-    """Which model."""
+    """Which model: lab (the student), lab-base, lab-distilled or lab-student."""
     policy: str = "disca"
     """How steps are saved: disca, taylor, reuse, repeat_change, or none."""
     steps: int = 8
     """Sampling steps."""
     full_steps: Annotated[tuple[int, ...] | None, arg(metavar="INT [INT ...]")] = None
-    """Steps that are computed in full, from 0; the policy's own choice when left out."""
+    """Steps that are computed in full, from 0; about half of them when left out."""
     guidance_scale: float | None = None
     """How strongly the clip follows the prompt; the model's own choice when left out."""
     seed: int = 0
@@ -45,7 +45,7 @@ def sample(options: Sample) -> None:
     check_writable(options.output.parent)
     from disca.lab.sample import sample_clip
 
-    sample_clip(
+    summary = sample_clip(
         options.prompt,
         model=options.model,
         policy=options.policy,
@@ -55,4 +55,5 @@ def sample(options: Sample) -> None:
         seed=options.seed,
         output=options.output,
     )
+    print(summary)
     print(f"Wrote {options.output}")
