@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
 import disca
+from disca.adapters import adapter_for
 
 TIMESTEPS = [1000.0, 800.0, 500.0, 200.0]
 
@@ -64,6 +67,18 @@ def test_a_run_that_begins_later_is_full_at_first(any_hunyuan: nn.Module, inputs
         for timestep in TIMESTEPS[1:]:
             call(any_hunyuan, inputs, timestep)
     assert run.summary().branches["0"].full == (1,)
+
+
+def test_a_scheduler_set_anew_is_a_new_run(any_hunyuan: nn.Module, inputs: dict[str, Any]) -> None:
+    """Also after nameless calls that were given up within the first step."""
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    pipe = SimpleNamespace(transformer=any_hunyuan, scheduler=scheduler)
+    with disca.attach(pipe, disca.reuse(every=2)) as run:
+        for calls in (1, 1, 3):
+            scheduler.set_timesteps(4)
+            for _ in range(calls):
+                call(any_hunyuan, inputs, 1000)
+            assert len(run.summary().branches) == calls
 
 
 def test_memory_is_counted_and_let_go(any_hunyuan: nn.Module, inputs: dict[str, Any]) -> None:
@@ -166,15 +181,20 @@ def test_what_cannot_be_attached_is_refused(any_hunyuan: nn.Module) -> None:
     disca.attach(any_hunyuan, policy, timesteps=TIMESTEPS).detach()
 
 
-def test_a_predictor_for_another_host_is_refused_before_anything_is_touched(any_hunyuan: nn.Module) -> None:
-    class Picky(nn.Module):
-        def matches(self, host: nn.Module) -> bool:
-            return False
-
+def test_a_predictor_for_another_host_is_refused_before_anything_is_touched(
+    any_hunyuan: nn.Module, make_hunyuan: Any
+) -> None:
     before = dict(vars(any_hunyuan))
-    with pytest.raises(ValueError, match="another host"):
-        disca.attach(any_hunyuan, disca.disca(Picky(), every=2), timesteps=TIMESTEPS)
+    stranger = disca.Predictor.for_host(make_hunyuan(num_attention_heads=4))
+    with pytest.raises(ValueError, match="HunyuanVideoTransformer3DModel"):
+        disca.attach(any_hunyuan, disca.disca(stranger, every=2), timesteps=TIMESTEPS)
     assert vars(any_hunyuan) == before
+
+
+def test_the_adapter_finds_the_blocks_while_attached(any_hunyuan: nn.Module) -> None:
+    blocks = adapter_for(any_hunyuan).blocks(any_hunyuan)
+    with disca.attach(any_hunyuan, timesteps=TIMESTEPS):
+        assert adapter_for(any_hunyuan).blocks(any_hunyuan) == blocks
 
 
 def test_detaching_twice_does_nothing(any_hunyuan: nn.Module) -> None:

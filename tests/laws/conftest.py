@@ -125,16 +125,6 @@ HOSTS: dict[str, Callable[..., Host]] = {
 }
 
 
-class Guess(nn.Module):
-    """A predictor's place holder: a fixed mixture of what it is given."""
-
-    def forward(
-        self, current: tuple[Tensor, ...], cached: tuple[Tensor, ...], conditioning: dict[str, Any]
-    ) -> tuple[Tensor, ...]:
-        shift = conditioning["temb"].mean()
-        return tuple(0.3 * now + 0.6 * then + shift for now, then in zip(current, cached, strict=True))
-
-
 @pytest.fixture
 def make_host(make_hunyuan: Any, make_inputs: Any) -> Callable[..., Host]:
     """A host by its name, with weights of its own for each seed."""
@@ -147,7 +137,10 @@ def host(request: pytest.FixtureRequest, make_host: Any) -> Host:
 
 
 @pytest.fixture(params=METHODS)
-def method(request: pytest.FixtureRequest) -> Callable[..., Policy]:
-    """A method as a function of when to compute in full."""
-    predictor = {"predictor": Guess()} if "predictor" in METHODS[request.param].options else {}
-    return lambda **when: from_name(request.param, **predictor, **when)
+def method(request: pytest.FixtureRequest, host: Host) -> Callable[..., Policy]:
+    """A method, for this host, as a function of when to compute in full."""
+    options = {}
+    if "predictor" in METHODS[request.param].options:
+        torch.manual_seed(0)
+        options["predictor"] = disca.Predictor.for_host(host.transformer, blocks=1).eval()
+    return partial(from_name, request.param, **options)

@@ -72,8 +72,9 @@ def test_a_run_after_a_failure_in_its_first_call_equals_a_fresh_run(host: Any, m
         assert len(run.summary().branches) == host.branches
 
 
-def test_one_policy_serves_two_threads(make_host: Any, method: Any) -> None:
-    policy, hosts = method(every=2), [make_host("transformer", seed=seed) for seed in (1, 2)]
+@pytest.mark.parametrize("host", ["transformer"], indirect=True)
+def test_one_policy_serves_two_threads(host: Any, make_host: Any, method: Any) -> None:
+    policy, hosts = method(every=2), [host, make_host("transformer", seed=1)]
 
     def sample(host: Any) -> Tensor:
         with host.attach(policy):

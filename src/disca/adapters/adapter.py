@@ -37,8 +37,8 @@ class Adapter:
     """Path of the module that embeds the sinusoid of t; a second time is joined to its output. None: not supported."""
 
     def blocks(self, transformer: nn.Module) -> list[nn.Module]:
-        """All blocks of the trunk, in the order in which they run."""
-        return [block for stack in self.stacks for block in getattr(transformer, stack)]
+        """All blocks of the trunk, in the order in which they run; also while a run holds them."""
+        return [block for stack in self.stacks for block in getattr(transformer, stack).children()]
 
     def bind(self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change

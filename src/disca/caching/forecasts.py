@@ -154,15 +154,15 @@ class Learned(OneKept):
     """A network's guess from the inputs of now and the outputs of the last full step.
 
     ``predictor(current=, cached=, conditioning=)`` takes two sets of features and what the host's first block receives
-    beside them, and gives features. With a method ``matches(transformer)`` it refuses a host that it is not made for.
+    beside them, and gives features. Its method ``matches(transformer)``, where it has one, raises ValueError for a host
+    that it is not made for.
     """
 
     predictor: Callable[..., Features]
 
     def check(self, host: nn.Module) -> None:
-        matches = getattr(self.predictor, "matches", None)
-        if matches is not None and matches(host) is False:
-            raise ValueError(f"The predictor is made for another host than this {type(host).__name__}.")
+        if hasattr(self.predictor, "matches"):
+            self.predictor.matches(host)
 
     def observe(self, memory: Kept, moment: Moment, call: Call, outputs: Features) -> None:
         memory.features = _detached(outputs)
