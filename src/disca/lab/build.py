@@ -32,6 +32,8 @@ class Size:
     components: int = 32
     shift: float = 5.0
     """Of the scheduler's times; HunyuanVideo 1.0 was measured with 5."""
+    codec_clips: int = 3000
+    """Clips that the codec is fitted to."""
 
 
 def pipeline(size: Size, seed: int, world: World | None = None) -> LabPipeline:
@@ -41,7 +43,7 @@ def pipeline(size: Size, seed: int, world: World | None = None) -> LabPipeline:
         torch.manual_seed(seed)
         transformer, text_encoder = _transformer(size), _text_encoder(size)
         initialise(transformer)
-    clips = world.clips(sample(TRAINING, 3000, seed), torch.Generator().manual_seed(seed))
+    clips = world.clips(sample(TRAINING, size.codec_clips, seed), torch.Generator().manual_seed(seed))
     return LabPipeline(
         tokenizer=_tokenizer(),
         text_encoder=text_encoder.eval(),

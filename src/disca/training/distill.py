@@ -69,12 +69,12 @@ class MeanFlow:
     def parts(self, batch: int, shift: float) -> list[tuple[int, Interval, int]]:
         """Samples, intervals and teacher substeps of each share of a batch."""
         times = Uniform(shift=shift)
-        shares = {
-            self.instant_share: (Instant(times), 1),
-            self.restricted_share: (Restricted(self.limit), self.substeps),
-            self.terminal_share: (Terminal(self.terminal), self.terminal_substeps),
-        }
-        parts = [(round(share * batch), *rest) for share, rest in shares.items()]
+        shares: list[tuple[float, Interval, int]] = [
+            (self.instant_share, Instant(times), 1),
+            (self.restricted_share, Restricted(self.limit), self.substeps),
+            (self.terminal_share, Terminal(self.terminal), self.terminal_substeps),
+        ]
+        parts = [(round(share * batch), interval, substeps) for share, interval, substeps in shares]
         left = batch - sum(count for count, *_ in parts)
         parts.append((left, Scheduled(self.steps, shift, limit=self.limit), self.substeps))
         return [part for part in parts if part[0] > 0]

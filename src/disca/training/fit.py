@@ -79,6 +79,7 @@ class FitTask:
         self.modules = nn.ModuleDict({"predictor": self.predictor})
         compiled(self.base, recipe)
         self.shift = self.pipe.scheduler.config.shift
+        self.loss(torch.Generator().manual_seed(recipe.seed - 1))  # the predictor takes its scale, the same everywhere
 
     def _host(self, texts: list[str], scale: Tensor) -> Host:
         with torch.no_grad():

@@ -102,7 +102,7 @@ class Loop:
         self.task.modules.train()
         loss = self.task.loss(generator)
         if not torch.isfinite(loss.value):
-            raise RuntimeError(f"The loss is {loss.value.item()} at iteration {self.iteration}; lower optimiser.lr.")
+            raise ValueError(f"The loss is {loss.value.item()} at iteration {self.iteration}; lower optimiser.lr.")
         self.optimiser.zero_grad(set_to_none=True)
         loss.value.backward()
         mse = self._shared(loss.per_sample.mean())
