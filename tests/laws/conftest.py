@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import pytest
@@ -118,10 +118,51 @@ def pipeline(transformer: nn.Module, inputs: Callable[..., dict[str, Any]]) -> H
     return Host(pipe, transformer, StockPipeline(pipe, inputs))
 
 
+@dataclass
+class LabStudent:
+    """The lab's own pipeline, with a second time and two passes: prompts in, latents out."""
+
+    pipe: Any
+
+    def __call__(
+        self, steps: int = 4, seed: int = 0, batch: int = 1, size: int = 8, stop_after: int | None = None
+    ) -> Tensor:
+        def stop(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            if step == stop_after:
+                raise Interrupted("stopped")
+            return tensors
+
+        prompts = ["a red seven drifting left", "a blue three bouncing up"] * batch
+        return self.pipe(
+            prompts[seed % 2 :][:batch], num_inference_steps=steps, generator=torch.Generator().manual_seed(seed),
+            output_type="latent", callback_on_step_end=stop,
+        ).frames  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def lab_parts() -> dict[str, Any]:
+    """What a tiny lab has beside its transformer; fitting the codec is done once."""
+    from disca.lab.build import Size, pipeline
+
+    size = Size(heads=2, head_width=16, single_blocks=1, text_width=16, components=8, codec_clips=32)
+    return pipeline(size, seed=0).components
+
+
+def lab(make: Callable[..., nn.Module]) -> Host:
+    from disca.lab.pipeline import LabPipeline
+
+    transformer = make(in_channels=8, out_channels=8, patch_size=1, pooled_projection_dim=16)
+    second = disca.SecondTime.for_host(transformer)
+    pipe = LabPipeline(**{**lab_parts(), "transformer": transformer, "second_time": second})
+    pipe.set_progress_bar_config(disable=True)
+    return Host(pipe, transformer, LabStudent(pipe))
+
+
 HOSTS: dict[str, Callable[..., Host]] = {
     "transformer": lambda make, inputs: bare(make(), inputs, named=True),
     "transformer_without_names": lambda make, inputs: bare(make(), inputs, named=False),
     "pipeline": lambda make, inputs: pipeline(make(guidance_embeds=True), inputs),
+    "lab": lambda make, inputs: lab(make),
 }
 
 
@@ -131,8 +172,9 @@ def make_host(make_hunyuan: Any, make_inputs: Any) -> Callable[..., Host]:
     return lambda name, **options: HOSTS[name](partial(make_hunyuan, **options), make_inputs)
 
 
-@pytest.fixture(params=HOSTS)
+@pytest.fixture(params=["transformer", "pipeline", "lab"])
 def host(request: pytest.FixtureRequest, make_host: Any) -> Host:
+    """A host. Names of branches make no difference but to law 3, which ranges over all of ``HOSTS``."""
     return make_host(request.param)
 
 

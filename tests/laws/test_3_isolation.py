@@ -11,6 +11,11 @@ import torch
 from torch import Tensor, nn
 
 
+@pytest.fixture(params=["transformer", "transformer_without_names", "pipeline", "lab"])
+def host(request: pytest.FixtureRequest, make_host: Any) -> Any:
+    return make_host(request.param)
+
+
 @pytest.mark.parametrize("host", ["transformer", "transformer_without_names"], indirect=True)
 def test_branches_do_not_see_each_other(host: Any, method: Any) -> None:
     """What one branch gets is what it would get alone."""
