@@ -38,7 +38,7 @@ def test_what_is_saved_samples_the_same(pipe: LabPipeline, tmp_path: Path) -> No
 def test_output_types_and_shapes(pipe: LabPipeline) -> None:
     frames = pipe(EXAMPLE, num_inference_steps=2, generator=seeded(0)).frames
     assert isinstance(frames, np.ndarray) and frames.shape == (1, 8, 32, 32, 3)
-    assert 0 <= frames.min() and frames.max() <= 1
+    assert frames.min() >= 0 and frames.max() <= 1
     assert sampled(pipe).shape == (1, 8, 3, 32, 32)
     assert sampled(pipe, output_type="latent").shape == (1, 8, *pipe.codec.latent_shape)
     assert pipe(EXAMPLE, num_inference_steps=1, return_dict=False)[0].shape == frames.shape

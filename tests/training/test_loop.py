@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ def test_an_interrupted_run_resumes_exactly(recipe: Write, tmp_path: Path, monke
     for name in ("weights", "average", "optimiser"):
         whole, cut = weights(tmp_path / "whole", name), weights(tmp_path / "cut", name)
         assert whole.keys() == cut.keys() and all(torch.equal(whole[key], cut[key]) for key in whole)
-    logs = [[json.loads(row) for row in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in ("whole", "cut")]
+    logs = [
+        [json.loads(row) for row in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in ("whole", "cut")
+    ]
     assert [row["mse"] for row in logs[0] if "mse" in row] == [row["mse"] for row in logs[1] if "mse" in row]
 
 
@@ -81,7 +84,7 @@ def test_the_rate_rises_holds_and_falls() -> None:
     settings = Optimiser(lr=1.0, warmup=10, hold=0.5, floor=0.1)
     rates = [rate(settings, iteration, 100) for iteration in range(101)]
     assert rates[0] == 0.1 and rates[9:51] == [1.0] * 42
-    assert all(a >= b for a, b in zip(rates[50:], rates[51:], strict=False)) and rates[100] == pytest.approx(0.1)
+    assert all(a >= b for a, b in pairwise(rates[50:])) and rates[100] == pytest.approx(0.1)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(recipe: Write, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
+from disca.caching.methods import reuse
+from disca.caching.run import attach
 from disca.flow.path import sigmas
 from disca.lab.pipeline import LabPipeline
 from disca.lab.words import EXAMPLE, HELD_OUT
@@ -21,6 +24,7 @@ from disca.training.rollouts import final_state, rollout
 from disca.training.stages import STAGES
 from disca.training.train import train
 from tests.training.conftest import TinySource, write_recipe
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -91,7 +95,7 @@ def test_a_batch_is_cut_into_its_shares_and_intervals_obey_the_restriction() -> 
     assert [count for count, *_ in parts] == [8, 8, 8, 8]
     for count, interval, substeps in parts:
         t, r = interval.sample(1000, seeded())
-        assert ((0 <= r) & (r <= t) & (t <= 1)).all() and count and substeps
+        assert ((r >= 0) & (r <= t) & (t <= 1)).all() and count and substeps
         if substeps == 1:
             assert (t - r).max() <= 0.2 + 1e-6
         else:
@@ -111,8 +115,6 @@ def test_only_the_predictor_learns(chain: dict[str, Path]) -> None:
 def test_a_rollout_visits_the_states_of_the_accelerated_sampler(chain: dict[str, Path]) -> None:
     """With a predictor that starts as reuse, the forecasts of a rollout are those of the reuse policy, and asking the
     whole model beside them changes nothing."""
-    from disca.caching.methods import reuse
-
     stage = task("predictor", chain["student"])
     host, schedule = stage._host([EXAMPLE] * 2, torch.full((2,), 3.0)), Schedule(4, (0, 2))
     noise = torch.randn(2, 8, 4, 4, 4, generator=seeded())
@@ -120,16 +122,15 @@ def test_a_rollout_visits_the_states_of_the_accelerated_sampler(chain: dict[str,
     times = sigmas(4, 5.0).tolist()
     assert [end for pair in pairs for end in (pair.t, pair.r)] == pytest.approx([*times[1:3], *times[3:5]])
     assert all((pair.forecast - pair.full).abs().max() > 1e-6 for pair in pairs)
-    seen = []
-    from disca.caching.run import attach
-
-    with torch.no_grad(), attach(host.transformer, reuse(full_steps=schedule), timesteps=[1000 * t for t in times[:-1]]):
+    policy, seen = reuse(full_steps=schedule), []
+    with torch.no_grad(), attach(host.transformer, policy, timesteps=[1000 * t for t in times[:-1]]):
         x = noise
-        for t, r in zip(times, times[1:], strict=False):
+        for t, r in pairwise(times):
             seen.append(host(x, torch.full((2,), t), torch.full((2,), r)))
             x = x - (t - r) * seen[-1]
-    assert torch.allclose(pairs[0].forecast, seen[1], atol=1e-5) and torch.allclose(pairs[1].forecast, seen[3], atol=1e-5)
-    assert torch.allclose(final_state(host, reuse(full_steps=schedule), noise, schedule, 5.0), x, atol=1e-5)
+    assert torch.allclose(pairs[0].forecast, seen[1], atol=1e-5)
+    assert torch.allclose(pairs[1].forecast, seen[3], atol=1e-5)
+    assert torch.allclose(final_state(host, policy, noise, schedule, 5.0), x, atol=1e-5)
 
 
 def test_random_schedules_keep_their_ends_and_their_cost() -> None:

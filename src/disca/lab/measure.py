@@ -127,7 +127,7 @@ def records(
     """
     real = _real_features(judge)
     clips = {trial.name: outcomes[trial.name].clips(trial) for trial in trials}
-    about = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now()}
+    about: dict[str, Any] = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now()}
     about |= {"seeds": pairs.seeds, "prompts": tuple(map(str, pairs.prompts))}
     rows = []
     for trial in trials:
@@ -176,26 +176,26 @@ def _real_features(judge: Judge) -> Tensor:
     return judge.read(World().clips(prompts, generator, split="test")).features
 
 
-def _fidelity(clips: Tensor, reference: Tensor) -> tuple[dict[str, float | None], dict[str, tuple[float, float]]]:
+def _fidelity(clips: Tensor, reference: Tensor) -> tuple[dict[str, Any], dict[str, tuple[float, float]]]:
     error, ratio = relative_l2(clips, reference), psnr(clips, reference)
-    values: dict[str, float | None] = {"relative_l2": error.mean().item(), "psnr": None}
-    intervals = {"relative_l2": tuple(bootstrap(error.numpy()))}
+    values: dict[str, Any] = {"relative_l2": error.mean().item(), "psnr": None}
+    intervals: dict[str, tuple[float, float]] = {"relative_l2": bootstrap(error.numpy())}
     if ratio.isfinite().all():
         values["psnr"] = ratio.mean().item()
-        intervals["psnr"] = tuple(bootstrap(ratio.numpy()))
-    return values, intervals  # type: ignore[return-value]
+        intervals["psnr"] = bootstrap(ratio.numpy())
+    return values, intervals
 
 
 def _semantics(verdict: Verdict, prompts: Sequence[Prompt]) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     right = verdict.right(prompts)
     shares = {name: value.float().mean().item() for name, value in right.items()}
-    return shares, {"semantic_accuracy": tuple(wilson(int(right["all"].sum()), len(prompts)))}
+    return shares, {"semantic_accuracy": wilson(int(right["all"].sum()), len(prompts))}
 
 
 def _speed(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, tuple[float, float]]:
     """Ratio of the mean seconds, and an interval of the ratios of single batches."""
     ratios = [first / second for first, second in zip(slow, fast, strict=True)]
-    return sum(slow) / sum(fast), tuple(bootstrap(ratios))  # type: ignore[return-value]
+    return sum(slow) / sum(fast), bootstrap(ratios)
 
 
 def _flops(trial: Trial, summary: Summary) -> float:

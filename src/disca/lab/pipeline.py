@@ -101,7 +101,7 @@ class LabPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> LabPipelineOutput | tuple[Any]:
+    ) -> Any:
         """Sample clips.
 
         Args:

@@ -99,13 +99,13 @@ def _cached(pipe: LabPipeline, name: str, label: str, policy: Policy) -> Trial:
 
 
 def _write_clips(output: Path, trials: Sequence[Trial], outcomes: Mapping[str, Outcome], pairs: Pairs) -> list[Clip]:
-    """The first few pairs of every trial, as lossless WebP, with their PSNR to the student's full run."""
+    """The first few pairs of every trial, with their PSNR to the student's full run."""
     sampled = {trial.name: outcomes[trial.name].clips(trial)[:SHOWN] for trial in trials}
     reference = sampled[f"student_{STEPS}"]
     clips = []
     for index, (prompt, seed) in enumerate(zip(pairs.prompts[:SHOWN], pairs.seeds[:SHOWN], strict=True)):
         for trial in trials:
-            path = output / "clips" / f"{index}_{trial.name}.webp"
+            path = output / "clips" / f"{index}_{trial.name}.gif"
             path.parent.mkdir(exist_ok=True)
             write_clip(path, pixels(sampled[trial.name][index]))
             note = _note(sampled[trial.name][index], reference[index])

@@ -80,7 +80,8 @@ def parse(text: str) -> Prompt:
 
 def sample(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
     """``count`` prompts, each as often as any other up to one, in an order given by the seed."""
-    draw, chosen = Random(seed), []
+    draw = Random(seed)
+    chosen: list[Prompt] = []
     while len(chosen) < count:
         chosen += draw.sample(prompts, len(prompts))
     return chosen[:count]

@@ -26,7 +26,8 @@ class Average:
         """Take the module's weights in, after ``updates`` earlier updates."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
         values = [value for _, value in _trainable(self.module)]
-        torch._foreach_lerp_(list(self.shadow.values()), values, 1 - decay)
+        for shadow, value in zip(self.shadow.values(), values, strict=True):
+            shadow.lerp_(value, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged weights, by parameter name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +199,7 @@ def embed_guidance(transformer: Any) -> Any:
     return child
 
 
-def _inputs(pipe: Any, texts: list[str]) -> dict[str, Tensor]:
+def _inputs(pipe: Any, texts: Sequence[str]) -> dict[str, Tensor]:
     with torch.no_grad():
         return pipe.encode_prompt(texts)
 

@@ -45,7 +45,7 @@ def drop(texts: list[str], share: float, generator: torch.Generator) -> list[str
     return ["" if gone else text for text, gone in zip(texts, dropped, strict=True)]
 
 
-def compiled(transformer: nn.Module, recipe: Recipe) -> nn.Module:
+def compiled(transformer: Any, recipe: Recipe) -> Any:
     """The transformer, its blocks compiled if the recipe says so; names of parameters stay as they were."""
     if recipe.compile:
         transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)

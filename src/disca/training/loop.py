@@ -64,7 +64,8 @@ class Loop:
 
     def run(self) -> dict[str, float]:
         """Train to the last iteration, validate, export into ``output/final``; returns the last validation."""
-        recipe, measures = self.recipe, {}
+        recipe = self.recipe
+        measures: dict[str, float] = {}
         with _progress(shown=self.processes.is_main_process) as bar:
             line = bar.add_task(recipe.name, total=recipe.iterations, completed=self.iteration, shown="")
             while self.iteration < recipe.iterations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from disca.training.clips import Source
 from disca.training.distill import Guidance, MeanFlow
@@ -14,6 +14,8 @@ from disca.training.recipe import Recipe
 
 class Stage(Protocol):
     """Options of a stage, a frozen value; ``task`` does the work."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def task(self, recipe: Recipe, source: Source) -> Task: ...
 

@@ -1,0 +1,87 @@
+"""Write the tables of README and docs from the records: `python benchmarks/tables.py`, or `--check` to compare only.
+
+A table stands between `<!-- records: FILE COLUMN... -->` and `<!-- end -->`; FILE is in benchmarks/records.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from disca.records import Record, read
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/results.md")
+PATTERN = re.compile(r"(<!-- records: (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def spread(record: Record, name: str, digits: int, scale: float = 1.0) -> str:
+    """A number and its interval."""
+    value = getattr(record, name)
+    if value is None:
+        return "∞" if name == "psnr" and record.relative_l2 == 0 else ""
+    text = f"{scale * value:.{digits}f}"
+    if name not in record.intervals:
+        return text
+    low, high = (scale * end for end in record.intervals[name])
+    return f"{text} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+COLUMNS = {
+    "method": ("", lambda r: r.extra.get("label", r.name)),
+    "full": ("full steps", lambda r: " ".join(map(str, r.full_steps)) if len(r.full_steps) < r.steps else "all"),
+    "evaluations": ("evaluations", lambda r: str(r.transformer_evaluations)),
+    "seconds": ("s / clip", lambda r: f"{r.seconds:.3f}" if r.seconds else ""),
+    "speedup": ("speed-up", lambda r: f"{r.speedup:.1f}×" if r.speedup else ""),
+    "gflops": ("GFLOP", lambda r: f"{r.flops / 1e9:.1f}" if r.flops else ""),
+    "psnr": ("PSNR, dB", lambda r: spread(r, "psnr", 1)),
+    "l2": ("relative L2", lambda r: spread(r, "relative_l2", 3)),
+    "semantics": ("all three right, %", lambda r: spread(r, "semantic_accuracy", 1, 100)),
+    "frechet": ("Fréchet", lambda r: f"{r.frechet:.2f}" if r.frechet is not None else ""),
+    "motion": ("motion, px", lambda r: f"{r.extra['amplitude']:.2f}"),
+}
+
+
+def table(file: str, columns: list[str]) -> str:
+    """One table in Markdown, with a link to its records."""
+    rows = read(ROOT / "benchmarks" / "records" / file)
+    lines = [
+        "| " + " | ".join(COLUMNS[name][0] for name in columns) + " |",
+        "|" + "---|" + "--:|" * (len(columns) - 1),
+        *("| " + " | ".join(COLUMNS[name][1](row) for name in columns) + " |" for row in rows),
+    ]
+    about = rows[0]
+    said = f"{len(about.seeds)} held-out prompts"
+    references = dict.fromkeys(row.reference for row in rows if row.reference)
+    said += f"; PSNR and relative L2 to {', '.join(f'`{name}`' for name in references)}" if references else ""
+    return "\n".join([*lines, "", f"{said}. Records: [{file}]({{link}}{file})."]) + "\n"
+
+
+def fill(text: str, page: str) -> str:
+    """A page with its tables written anew."""
+    link = "benchmarks/records/" if "/" not in page else "../benchmarks/records/"
+
+    def replace(found: re.Match[str]) -> str:
+        return found[1] + table(found[2], found[3].split()).replace("{link}", link) + found[4]
+
+    return PATTERN.sub(replace, text)
+
+
+def main() -> None:
+    """Write, or compare."""
+    stale = []
+    for page in PAGES:
+        path = ROOT / page
+        old = path.read_text()
+        new = fill(old, page)
+        if new != old:
+            stale.append(page)
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    if stale and "--check" in sys.argv:
+        raise SystemExit(f"Tables are older than their records in {', '.join(stale)}: run python benchmarks/tables.py.")
+
+
+if __name__ == "__main__":
+    main()
