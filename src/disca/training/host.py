@@ -48,5 +48,7 @@ def drop(texts: list[str], share: float, generator: torch.Generator) -> list[str
 def compiled(transformer: Any, recipe: Recipe) -> Any:
     """The transformer, its blocks compiled if the recipe says so; names of parameters stay as they were."""
     if recipe.compile:
+        # Every block has the same code, and it is compiled for teacher and student, with and without gradients.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
     return transformer

@@ -134,7 +134,8 @@ class Loop:
 
     def _validate(self) -> dict[str, float]:
         self.task.modules.eval()
-        with self.average.applied(), torch.no_grad():
+        # Validations have shapes of their own: compiling for each would take longer than they do.
+        with self.average.applied(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             folder = self.output / "validation"
             folder.mkdir(exist_ok=True)
             measures = self.task.validate(folder / f"{self.iteration:06d}")
