@@ -71,19 +71,14 @@ def tables(predictor: Predictor) -> dict[str, tuple[list[Trial], dict[str, str],
     student = plain(pipes["student"], "student", 50, 20, 8, 4, 2)
     few = plain(pipes["student"], "student", 8, 4)
     many = plain(pipes["student"], "student", 20, 8)
+    eight, twenty = few + cached(pipes["student"], predictor, 8), many + cached(pipes["student"], predictor, 20)
+    fifty = plain(pipes["base"], "base", 50) + plain(pipes["distilled"], "distilled", 50)
     return {
-        "lab_base": (base + plain(pipes["distilled"], "distilled", 50), _to("base_200", base), "base_50"),
+        "lab_semantics": (fifty, _to("base_50", fifty), "base_50"),
+        "lab_base": (base, _to("base_200", base), "base_50"),
         "lab_distillation": (distilled + student, _to("distilled_200", distilled + student), "distilled_50"),
-        "lab_caches_8": (
-            few + (some := cached(pipes["student"], predictor, 8)),
-            _to("student_8", few + some),
-            "student_8",
-        ),
-        "lab_caches_20": (
-            many + (more := cached(pipes["student"], predictor, 20)),
-            _to("student_20", many + more),
-            "student_20",
-        ),
+        "lab_caches_8": (eight, _to("student_8", eight), "student_8"),
+        "lab_caches_20": (twenty, _to("student_20", twenty), "student_20"),
     }
 
 
@@ -122,17 +117,18 @@ def tolerances(rows: list[Record]) -> dict[str, dict[str, object]]:
 def main() -> None:
     """Measure the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ("lab_judge", "lab_base", "lab_distillation", "lab_caches_8", "lab_caches_20")
+    names = ("lab_judge", "lab_semantics", "lab_base", "lab_distillation", "lab_caches_8", "lab_caches_20")
     parser.add_argument("tables", nargs="*", choices=[*names, []], default=names)
-    parser.add_argument("--pairs", type=int, default=300)
+    parser.add_argument("--pairs", type=int, help="pairs of prompt and noise; 300 for semantics, 120 for the others")
     parser.add_argument("--batch", type=int, default=30)
     asked = parser.parse_args()
     if "lab_judge" in asked.tables:
         measure_judge()
-    judge, predictor, pairs = weights.judge(), weights.predictor(), Pairs.held_out(asked.pairs, 11)
+    judge, predictor = weights.judge(), weights.predictor()
     for name, (trials, references, over) in tables(predictor).items():
         if name not in asked.tables:
             continue
+        pairs = Pairs.held_out(asked.pairs or (300 if name == "lab_semantics" else 120), 11)
         with Progress() as bar:
             line = bar.add_task(name, total=len(trials) * len(list(pairs.batches(asked.batch))))
             outcomes = run(trials, pairs, batch=asked.batch, progress=lambda trial: bar.advance(line))  # noqa: B023

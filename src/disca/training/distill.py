@@ -188,7 +188,9 @@ def embed_guidance(transformer: Any) -> Any:
             f"{type(transformer).__name__} cannot be given a guidance embedding: guidance_embeds is "
             f"{transformer.config.get('guidance_embeds')!r} in its configuration, False is needed."
         )
-    child = type(transformer).from_config({**transformer.config, "guidance_embeds": True})
+    # Without private entries: one of them is where the teacher was loaded from.
+    config = {name: value for name, value in transformer.config.items() if not name.startswith("_")}
+    child = type(transformer).from_config({**config, "guidance_embeds": True})
     missing, unexpected = child.load_state_dict(transformer.state_dict(), strict=False)
     embedder = child.time_text_embed.guidance_embedder
     own = {name for name in child.state_dict() if name.startswith("time_text_embed.guidance_embedder.")}
