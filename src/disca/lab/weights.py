@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -74,8 +75,17 @@ def keep(stage: str, run: Path, *, folder: Path = FOLDER) -> Path:
         shutil.copytree(run / part, draft / part)
     for file in [*run.glob("*.json")] + ([] if parts else [*run.glob("*.safetensors")]):
         shutil.copy(file, draft / file.name)
+    for file in draft.rglob("*.json"):
+        _forget_path(file)
     shutil.rmtree(target, ignore_errors=True)
     return draft.rename(target)
+
+
+def _forget_path(file: Path) -> None:
+    """Drop the folder that diffusers notes a configuration was loaded from: it is one of this machine."""
+    values = json.loads(file.read_text())
+    if values.pop("_name_or_path", None) is not None:
+        file.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _load(cls: type[T], path: Path) -> T:
