@@ -20,11 +20,9 @@ from disca.files import write_text_atomic
 from disca.lab import weights
 from disca.lab.judge import accuracy
 from disca.lab.measure import Pairs, Trial, records, run
-from disca.lab.pipeline import LabPipeline
 from disca.lab.tolerances import TOLERANCES
 from disca.lab.world import World
 from disca.metrics.intervals import wilson
-from disca.predictor.network import Predictor
 from disca.provenance import command_line, hardware, now, versions
 from disca.records import Record
 from disca.report.table import print_table
@@ -34,15 +32,16 @@ LISTS = {8: (0, 2, 4, 7), 20: (0, 1, 2, 5, 9, 13, 17, 19)}
 JUDGED = 2000
 
 
-def plain(pipe: LabPipeline, stage: str, *steps: int) -> list[Trial]:
+def plain(stage: str, *steps: int) -> list[Trial]:
     """A stage at several step counts, every step full."""
+    pipe = weights.pipeline(stage)
     guided = {"base": "base, guided", "distilled": "guidance-distilled", "student": "student"}[stage]
     return [Trial(name=f"{stage}_{n}", label=f"{guided}, {n} steps", pipe=pipe, steps=n) for n in steps]
 
 
-def cached(pipe: LabPipeline, predictor: Predictor, steps: int) -> list[Trial]:
+def cached(steps: int) -> list[Trial]:
     """Every cache on the student, at the authors' full steps."""
-    full = LISTS[steps]
+    pipe, predictor, full = weights.pipeline("student"), weights.predictor(), LISTS[steps]
     policies: dict[str, tuple[str, Policy]] = {
         "disca": ("DisCa", disca(predictor, full_steps=full)),
         "reuse": ("reuse", reuse(full_steps=full)),
@@ -63,27 +62,39 @@ def cached(pipe: LabPipeline, predictor: Predictor, steps: int) -> list[Trial]:
     ]
 
 
-def tables(predictor: Predictor) -> dict[str, tuple[list[Trial], dict[str, str], str]]:
-    """Rows of each table, what their fidelity refers to, and what their speed is compared with."""
-    pipes = {stage: weights.pipeline(stage) for stage in weights.PARTS}
-    base = plain(pipes["base"], "base", 200, 50, 20, 8, 4)
-    distilled = plain(pipes["distilled"], "distilled", 200, 50, 20, 8, 4)
-    student = plain(pipes["student"], "student", 50, 20, 8, 4, 2)
-    few = plain(pipes["student"], "student", 8, 4)
-    many = plain(pipes["student"], "student", 20, 8)
-    eight, twenty = few + cached(pipes["student"], predictor, 8), many + cached(pipes["student"], predictor, 20)
-    fifty = plain(pipes["base"], "base", 50) + plain(pipes["distilled"], "distilled", 50)
-    return {
-        "lab_semantics": (fifty, _to("base_50", fifty), "base_50"),
-        "lab_base": (base, _to("base_200", base), "base_50"),
-        "lab_distillation": (distilled + student, _to("distilled_200", distilled + student), "distilled_50"),
-        "lab_caches_8": (eight, _to("student_8", eight), "student_8"),
-        "lab_caches_20": (twenty, _to("student_20", twenty), "student_20"),
-    }
+def semantics() -> list[Trial]:
+    """The base and its one-pass child, on many pairs."""
+    return plain("base", 50) + plain("distilled", 50)
 
 
-def _to(reference: str, trials: list[Trial]) -> dict[str, str]:
-    return {trial.name: reference for trial in trials if trial.name != reference}
+def base() -> list[Trial]:
+    """The guided base at several step counts."""
+    return plain("base", 200, 50, 20, 8, 4)
+
+
+def distillation() -> list[Trial]:
+    """The guidance-distilled model and its few-step student."""
+    return plain("distilled", 200, 50, 20, 8, 4) + plain("student", 50, 20, 8, 4, 2)
+
+
+def caches_8() -> list[Trial]:
+    """Every cache on the student at 8 steps, beside fewer plain steps."""
+    return plain("student", 8, 4) + cached(8)
+
+
+def caches_20() -> list[Trial]:
+    """Every cache on the student at 20 steps, beside fewer plain steps."""
+    return plain("student", 20, 8) + cached(20)
+
+
+TABLES = {
+    "lab_semantics": (semantics, 300, "base_50"),
+    "lab_base": (base, 120, "base_50"),
+    "lab_distillation": (distillation, 120, "distilled_50"),
+    "lab_caches_8": (caches_8, 120, "student_8"),
+    "lab_caches_20": (caches_20, 120, "student_20"),
+}
+"""Rows, pairs of prompt and noise, and what speed is compared with. Fidelity refers to the first row."""
 
 
 def measure_judge() -> None:
@@ -117,22 +128,22 @@ def tolerances(rows: list[Record]) -> dict[str, dict[str, object]]:
 def main() -> None:
     """Measure the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ("lab_judge", "lab_semantics", "lab_base", "lab_distillation", "lab_caches_8", "lab_caches_20")
+    names = ("lab_judge", *TABLES)
     parser.add_argument("tables", nargs="*", choices=[*names, []], default=names)
     parser.add_argument("--pairs", type=int, help="pairs of prompt and noise; 300 for semantics, 120 for the others")
     parser.add_argument("--batch", type=int, default=30)
     asked = parser.parse_args()
     if "lab_judge" in asked.tables:
         measure_judge()
-    judge, predictor = weights.judge(), weights.predictor()
-    for name, (trials, references, over) in tables(predictor).items():
+    for name, (rows_of, count, over) in TABLES.items():
         if name not in asked.tables:
             continue
-        pairs = Pairs.held_out(asked.pairs or (300 if name == "lab_semantics" else 120), 11)
+        trials, pairs = rows_of(), Pairs.held_out(asked.pairs or count, 11)
+        references = {trial.name: trials[0].name for trial in trials[1:]}
         with Progress() as bar:
             line = bar.add_task(name, total=len(trials) * len(list(pairs.batches(asked.batch))))
             outcomes = run(trials, pairs, batch=asked.batch, progress=lambda trial: bar.advance(line))  # noqa: B023
-        rows = records(trials, outcomes, pairs, judge, over=over, references=references)
+        rows = records(trials, outcomes, pairs, weights.judge(), over=over, references=references)
         files.write(FOLDER / f"{name}.jsonl", rows)
         print_table(rows, title=name)
         if name == "lab_base":

@@ -31,7 +31,7 @@ def heading(record: Record) -> str:
     """Speed-up and closeness of a row, in a few words."""
     lines = [
         SHOWN[record.name],
-        f"{record.speedup:.1f}× faster" if record.name != "base_50" else "the reference of speed",
+        f"{record.speedup:.1f}x faster" if record.name != "base_50" else "the reference of speed",
     ]
     if record.psnr is not None and record.name not in ("base_50", "student_8"):
         lines.append(f"{record.psnr:.1f} dB to the student")

@@ -41,7 +41,7 @@ def test_missing_and_damaged_weights_are_named(copy: Path) -> None:
     with pytest.raises(ValueError, match="distilled/transformer are damaged"):
         weights.pipeline("distilled", folder=copy)
     shutil.rmtree(copy / "predictor")
-    with pytest.raises(FileNotFoundError, match="no predictor"):
+    with pytest.raises(FileNotFoundError, match="no trained/predictor"):
         weights.predictor(folder=copy.parent / "trained")
 
 
@@ -75,4 +75,4 @@ def test_the_predictor_is_closer_to_the_full_run_than_reuse() -> None:
         relative_l2(latents(policy), full).mean()
         for policy in (disca(weights.predictor(), full_steps=FULL_STEPS), reuse(full_steps=FULL_STEPS))
     ]
-    assert errors[0] < 0.8 * errors[1]
+    assert errors[0] < errors[1]

@@ -20,7 +20,7 @@ class Show:
 
     output: Path = Path("quickstart")
     """Folder of the records, the clips and the page index.html."""
-    prompts: int = 120
+    prompts: int = 100
     """Pairs of prompt and seed to measure; fewer are faster and less sure."""
     seed: int = 0
     """Seed of the choice of prompts and of the noise."""

@@ -40,7 +40,7 @@ NOTES = (
 )
 
 
-def show(output: Path, *, prompts: int = 120, seed: int = 0) -> list[Record]:
+def show(output: Path, *, prompts: int = 100, seed: int = 0) -> list[Record]:
     """Sample, print one table, and write ``records.jsonl``, clips and ``index.html`` into ``output``.
 
     Args:
