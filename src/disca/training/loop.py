@@ -100,6 +100,7 @@ class Loop:
         seed = self.recipe.seed * 1_000_003 + self.iteration
         seed = seed * self.processes.num_processes + self.processes.process_index
         generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # for layers that draw by themselves, such as dropout
         self.task.modules.train()
         loss = self.task.loss(generator)
         if not torch.isfinite(loss.value):
