@@ -45,8 +45,24 @@ def remove(module: nn.Module, name: str) -> None:
 
 def is_installed(module: nn.Module, name: str) -> bool:
     """Whether the module has a hook of that name."""
+    return find(module, name) is not None
+
+
+def find(module: nn.Module, name: str) -> ModelHook | None:
+    """The module's hook of that name."""
     registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
-    return registry is not None and registry.get_hook(name) is not None
+    return None if registry is None else registry.get_hook(name)
+
+
+def add_child(module: nn.Module, name: str, child: nn.Module) -> None:
+    """Make ``child`` a part of the module for good.
+
+    Raises:
+        ValueError: the module has something of that name.
+    """
+    if hasattr(module, name):
+        raise ValueError(f"{type(module).__name__} has a {name} already.")
+    module.add_module(name, child)
 
 
 def _forget_children(registry: HookRegistry) -> None:

@@ -118,7 +118,7 @@ def test_a_rollout_visits_the_states_of_the_accelerated_sampler(chain: dict[str,
     stage = task("predictor", chain["student"])
     host, schedule = stage._host([EXAMPLE] * 2, torch.full((2,), 3.0)), Schedule(4, (0, 2))
     noise = torch.randn(2, 8, 4, 4, 4, generator=seeded())
-    pairs = list(rollout(host, stage.predictor, noise, schedule, 5.0))
+    pairs = list(rollout(host, stage.predictor, noise, schedule, 5.0, asked={1, 3}))
     times = sigmas(4, 5.0).tolist()
     assert [end for pair in pairs for end in (pair.t, pair.r)] == pytest.approx([*times[1:3], *times[3:5]])
     assert all((pair.forecast - pair.full).abs().max() > 1e-6 for pair in pairs)
@@ -141,6 +141,34 @@ def test_random_schedules_keep_their_ends_and_their_cost() -> None:
     assert len(set(drawn)) > 10
     with pytest.raises(ValueError, match="one entry for each schedule"):
         Fit(shares=(1.0,))
+
+
+def test_only_steps_that_were_asked_for_are_learned_from(chain: dict[str, Path]) -> None:
+    stage = task("predictor", chain["student"])
+    host, schedule = stage._host([EXAMPLE], torch.full((1,), 3.0)), Schedule(4, (0,))
+    noise = torch.randn(1, 8, 4, 4, 4, generator=seeded())
+    every, one = (
+        list(rollout(host, stage.predictor, noise, schedule, 5.0, asked=asked)) for asked in ({1, 2, 3}, {0, 2})
+    )
+    assert [pair.t for pair in one] == [every[1].t]
+    assert torch.equal(one[0].full, every[1].full) and torch.equal(one[0].forecast, every[1].forecast)
+    assert one[0].forecast.requires_grad and not one[0].full.requires_grad
+
+
+def test_errors_count_as_the_squared_interval() -> None:
+    """Steps are drawn in proportion to their intervals and weighted by them."""
+    options, schedule, generator = Fit(targets=1), Schedule(8, (0, 2, 4, 7)), seeded()
+    total = dict.fromkeys(schedule.forecast_steps, 0.0)
+    for _ in range(4000):
+        for step, weight in options.ask(schedule, 5.0, generator).items():
+            total[step] += weight
+    squared = -sigmas(8, 5.0).diff()[list(total)]
+    squared = squared.square() / squared.square().sum()
+    found = torch.tensor(list(total.values()))
+    assert torch.allclose(found / found.sum(), squared, atol=0.02)
+    assert set(Fit(targets=9).ask(schedule, 5.0, generator)) == set(schedule.forecast_steps)
+    with pytest.raises(ValueError, match="at least 1"):
+        Fit(targets=0)
 
 
 def test_dropping_empties_about_the_share() -> None:

@@ -6,8 +6,9 @@ from torch import nn
 
 from disca.adapters.adapter import Adapter
 from disca.adapters.hunyuan_video import HUNYUAN_VIDEO
+from disca.adapters.hunyuan_video_15 import HUNYUAN_VIDEO_15
 
-ADAPTERS: dict[str, Adapter] = {adapter.transformer: adapter for adapter in (HUNYUAN_VIDEO,)}
+ADAPTERS: dict[str, Adapter] = {adapter.transformer: adapter for adapter in (HUNYUAN_VIDEO, HUNYUAN_VIDEO_15)}
 
 
 def describe(adapter: Adapter) -> Adapter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from inspect import Signature, signature
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 from torch import nn
@@ -36,14 +36,25 @@ class Adapter:
     time_embedder: str | None = None
     """Path of the module that embeds the sinusoid of t; a second time is joined to its output. None: not supported."""
 
+    second_timestep: str | None = None
+    """Parameter of the host's forward that carries r, in families that have one of their own."""
+    second_timestep_option: str | None = None
+    """Entry of the host's configuration that says whether it does."""
+
+    def takes_second_time(self, transformer: Any) -> bool:
+        """Whether this host takes r by itself."""
+        option = self.second_timestep_option
+        return self.second_timestep is not None and (option is None or bool(transformer.config.get(option)))
+
     def blocks(self, transformer: nn.Module) -> list[nn.Module]:
         """All blocks of the trunk, in the order in which they run; also while a run holds them."""
         return [block for stack in self.stacks for block in getattr(transformer, stack).children()]
 
     def bind(self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change
-        between the two under gradient checkpointing."""
-        return dict(_signature(_forward(block)).bind(*args, **kwargs).arguments)
+        between the two under gradient checkpointing. What falls into ``*args`` or ``**kwargs`` a block ignores."""
+        found = _signature(_forward(block)).bind(*args, **kwargs)
+        return {name: value for name, value in found.arguments.items() if is_named(found.signature.parameters[name])}
 
     def inputs(self, bound: Mapping[str, Any]) -> Features:
         """The features among a block's bound arguments."""
@@ -79,6 +90,11 @@ class Adapter:
     @property
     def _carriers(self) -> tuple[str, ...]:
         return (self.hidden,) if self.context is None else (self.hidden, self.context)
+
+
+def is_named(parameter: Parameter) -> bool:
+    """Whether it is neither ``*args`` nor ``**kwargs``."""
+    return parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def _forward(block: nn.Module) -> Callable[..., Any]:

@@ -20,6 +20,8 @@ from disca.caching.sites import Trunk
 from disca.caching.summary import Ledger, Summary
 from disca.clock import Clock, clock_for
 from disca.features import Call, Features, Moment
+from disca.meanflow.euler import require_euler
+from disca.meanflow.second_time import SecondTime
 
 HOOK = "disca_run"
 """Name of the run's hook on the transformer."""
@@ -44,11 +46,16 @@ def attach(
 
     Raises:
         ValueError: nobody described this transformer; something is attached to it already; a policy that does not
-            fit it; timesteps missing, or given for a pipeline.
+            fit it; timesteps missing, or given for a pipeline; a MeanFlow student under a scheduler it is not exact
+            under.
+
+    A transformer with a second time installed takes it from the moment of each call.
     """
     transformer = getattr(target, "transformer", target) if hasattr(target, "scheduler") else target
     transformer = getattr(transformer, "_orig_mod", transformer)  # what torch.compile(transformer) wraps
     adapter = adapter_for(transformer)
+    if hasattr(target, "scheduler") and SecondTime.of(transformer) is not None:
+        require_euler(target.scheduler)
     run = Run(transformer, policy, clock=clock_for(target, timesteps, scale=adapter.time_scale), adapter=adapter)
     run._attach()
     return run
@@ -109,6 +116,10 @@ class Run:
     def summary(self) -> Summary:
         """What the last sampling run did."""
         return self._progress.ledger.summary()
+
+    def _now(self) -> Moment:
+        assert self._progress.moment is not None, "the transformer was called while nothing watched"
+        return self._progress.moment
 
     @property
     def moment(self) -> Moment | None:
@@ -204,6 +215,9 @@ class Run:
         with ExitStack() as undo:
             hooks.install(host, hooks.Watch(self, self._adapter.timestep), HOOK)
             undo.callback(hooks.remove, host, HOOK)
+            second = SecondTime.of(host)
+            if second is not None:
+                undo.enter_context(second.told_by(self._now))
             for index, rule in enumerate(self.policy):
                 rule.where.install(host, self._adapter, partial(self.visit, index), undo)
             self._undo = undo.pop_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,6 +17,7 @@ from disca import hooks
 from disca.adapters import adapter_for
 from disca.clock import SchedulerClock
 from disca.companion import Companion, describe_host
+from disca.features import Moment
 from disca.meanflow.euler import require_euler
 
 Layout = Literal["sum", "average"]
@@ -73,15 +74,18 @@ class SecondTime(Companion):
         if description["host_config"].get("image_condition_type") == "token_replace":
             # Its clean first frame goes through the same embedder at time 0, where there is no step to take.
             raise ValueError("A second time for image_condition_type='token_replace' is not known. Use another host.")
+        if adapter.takes_second_time(transformer):
+            raise ValueError(f"This transformer takes r itself, as {adapter.second_timestep}. It needs no other.")
         embedder = _embedder(transformer)
-        second = cls(
-            **description,
-            width=embedder.linear_2.out_features,
-            channels=embedder.linear_1.in_features,
-            layout=layout,
-            input=input or ("interval" if layout == "sum" else "r"),
-            time_scale=adapter.time_scale,
-        )
+        with embedder.linear_1.weight.device if embedder.linear_1.weight.is_meta else nullcontext():
+            second = cls(
+                **description,
+                width=embedder.linear_2.out_features,
+                channels=embedder.linear_1.in_features,
+                layout=layout,
+                input=input or ("interval" if layout == "sum" else "r"),
+                time_scale=adapter.time_scale,
+            )
         second.embedder.load_state_dict(embedder.state_dict())
         if layout == "sum":
             nn.init.zeros_(second.embedder.linear_2.weight)
@@ -89,9 +93,11 @@ class SecondTime(Companion):
         return second.to(embedder.linear_1.weight)  # its device and dtype
 
     def forward(self, t: Tensor, r: Tensor) -> Tensor:
-        """The embedding ``[batch, width]`` of times ``[batch]`` in [0, 1]; in float32 through the sinusoid."""
-        time = t - r if self.config.input == "interval" else r
-        return self.embedder(self.sinusoid(self.config.time_scale * time).to(self.dtype))
+        """The embedding ``[batch, width]`` of times ``[batch]`` in [0, 1]; in the host's units, and in float32 through
+        the sinusoid."""
+        time = self.config.time_scale * (t - r if self.config.input == "interval" else r)
+        weight = self.embedder.linear_1.weight
+        return self.embedder(self.sinusoid(time.float().to(weight.device)).to(weight.dtype))
 
     def join(self, embedded: Tensor) -> Tensor:
         """The host's embedding ``[batch, width]`` of t with that of the second time."""
@@ -101,7 +107,7 @@ class SecondTime(Companion):
                 "sample inside `with second.attach(pipe):`."
             )
         t, r = self._times(embedded)
-        second = self(t.to(embedded.device), r.to(embedded.device)).to(embedded.dtype)
+        second = self(t, r).to(embedded.dtype)
         return embedded + second if self.config.layout == "sum" else (embedded + second) / 2
 
     def install(self, transformer: nn.Module) -> None:
@@ -118,6 +124,30 @@ class SecondTime(Companion):
     def remove(self, transformer: nn.Module) -> None:
         """Undo :meth:`install`, without a trace."""
         hooks.remove(_embedder(transformer), HOOK)
+
+    def adopt(self, transformer: nn.Module) -> None:
+        """Make the embedder a part of the transformer, beside its time embedder and named like it with ``_r`` added: it
+        moves and is saved with it, and appears in its state dict."""
+        parent, _, name = second_path(transformer).rpartition(".")
+        hooks.add_child(transformer.get_submodule(parent), name, self.embedder)
+
+    @staticmethod
+    def of(transformer: nn.Module) -> SecondTime | None:
+        """The second time that is installed in a transformer."""
+        path = adapter_for(transformer).time_embedder
+        hook = None if path is None else hooks.find(transformer.get_submodule(path), HOOK)
+        return hook.second if isinstance(hook, _Join) else None
+
+    @contextmanager
+    def told_by(self, moment: Callable[[], Moment]) -> Iterator[None]:
+        """Calls inside step from and to the times of the moment they are made at, at full precision."""
+
+        def times(embedded: Tensor) -> tuple[Tensor, Tensor]:
+            now = moment()
+            return torch.tensor([now.t], dtype=torch.float64), torch.tensor([now.r], dtype=torch.float64)
+
+        with self._told(times):
+            yield
 
     @contextmanager
     def at(self, t: Tensor, r: Tensor) -> Iterator[None]:
@@ -142,21 +172,23 @@ class SecondTime(Companion):
         """
         piped = hasattr(target, "transformer") and hasattr(target, "scheduler")
         transformer = target.transformer if piped else target
-        times = self._times
         if piped:
             require_euler(target.scheduler)
-            times = _from_scheduler(target, self.config.time_scale)
-        already = hooks.is_installed(_embedder(transformer), HOOK)
-        if not already:
+        already = SecondTime.of(transformer)
+        if already is None:
             self.install(transformer)
-        elif _installed(transformer) is not self:
+        elif already is not self:
             raise ValueError("The transformer has another second time already. Remove that one first.")
         try:
-            with self._told(times):
+            with self._scheduled(target) if piped else nullcontext():
                 yield self
         finally:
-            if not already:
+            if already is None:
                 self.remove(transformer)
+
+    def _scheduled(self, pipe: Any) -> AbstractContextManager[None]:
+        clock = SchedulerClock(lambda: require_euler(pipe.scheduler), scale=self.config.time_scale)
+        return self.told_by(clock.moment)
 
     @contextmanager
     def _told(self, times: Times | None) -> Iterator[None]:
@@ -194,20 +226,9 @@ def _embedder(transformer: nn.Module) -> Any:
     return transformer.get_submodule(path)
 
 
-def _installed(transformer: nn.Module) -> SecondTime:
-    second: SecondTime = _embedder(transformer)._diffusers_hook.get_hook(HOOK).second
-    return second
-
-
-def _from_scheduler(pipe: Any, scale: float) -> Times:
-    clock = SchedulerClock(lambda: require_euler(pipe.scheduler), scale=scale)
-
-    def times(embedded: Tensor) -> tuple[Tensor, Tensor]:
-        moment = clock.moment()
-        t, r = (torch.full((1,), time, device=embedded.device, dtype=torch.float32) for time in (moment.t, moment.r))
-        return t, r
-
-    return times
+def second_path(transformer: nn.Module) -> str:
+    """Where :meth:`SecondTime.adopt` puts the embedder."""
+    return f"{adapter_for(transformer).time_embedder}_r"
 
 
 def _check_layout(layout: str, input: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from disca.adapters import Adapter
+from disca.adapters.adapter import is_named
 from disca.features import Features
 
 
@@ -53,7 +54,8 @@ def build_block(block: type[nn.Module], host_config: Mapping[str, Any]) -> nn.Mo
 
 def conditioning_names(block: type[nn.Module], adapter: Adapter) -> list[str]:
     """Parameters of a block's forward but its features, in order."""
-    return [name for name in _signature(block.forward).parameters if name not in (adapter.hidden, adapter.context)]
+    named = (p.name for p in _signature(block.forward).parameters.values() if is_named(p))
+    return [name for name in named if name not in (adapter.hidden, adapter.context)]
 
 
 def translation(theirs: Sequence[str], block: type[nn.Module], adapter: Adapter) -> dict[str, str]:

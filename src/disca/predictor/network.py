@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -103,17 +104,19 @@ class Predictor(Companion):
         if len(originals) < (blocks if init == "host" else 1):
             raise ValueError(f"{adapter.transformer}.{stack} has {len(originals)} blocks, too few to copy {blocks}.")
         first = next(block for name in adapter.stacks for block in getattr(transformer, name).children())
-        predictor = cls(
-            **describe_host(transformer),
-            block=name_of(type(originals[-1])),
-            conditioning=conditioning_names(type(first), adapter),
-            depth=blocks,
-            residual=residual,
-        )
+        weight = next(originals[-1].parameters())
+        with weight.device if weight.is_meta else nullcontext():
+            predictor = cls(
+                **describe_host(transformer),
+                block=name_of(type(originals[-1])),
+                conditioning=conditioning_names(type(first), adapter),
+                depth=blocks,
+                residual=residual,
+            )
         if init == "host":
             for copy, original in zip(predictor.blocks, originals[-blocks:], strict=True):
                 copy.load_state_dict(original.state_dict())
-        return predictor.to(next(originals[-1].parameters()))  # its device and dtype
+        return predictor.to(weight)  # its device and dtype
 
     def forward(self, current: Features, cached: Features, conditioning: Mapping[str, Any]) -> Features:
         """The forecast, shaped like ``cached``: ``[batch, tokens, width]`` for each stream.

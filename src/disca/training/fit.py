@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
+from disca.flow.path import sigmas
 from disca.objectives import Loss, forecast_error, relative_error
 from disca.predictor.network import Predictor
 from disca.schedules import Schedule
@@ -33,6 +34,8 @@ class Fit:
     """How often each is used."""
     random: float = 0.5
     """Share of rollouts along a random schedule with as many full steps, the first and the last among them."""
+    targets: int = 2
+    """Forecast steps of a rollout at which the whole model is asked too; the other forecasts only move the state."""
     low: float = 1.0
     high: float = 5.0
     """Range of the embedded guidance scale."""
@@ -40,6 +43,8 @@ class Fit:
     """Scale of the validation."""
 
     def __post_init__(self) -> None:
+        if self.targets < 1:
+            raise ValueError(f"targets must be at least 1, not {self.targets}: there would be nothing to learn from.")
         if not len(self.steps) == len(self.full_steps) == len(self.shares):
             raise ValueError("steps, full_steps and shares must have one entry for each schedule.")
 
@@ -56,6 +61,19 @@ class Fit:
             return chosen
         between = torch.randperm(chosen.steps - 2, generator=generator)[: len(chosen.full_steps) - 2] + 1
         return Schedule(chosen.steps, (0, *sorted(between.tolist()), chosen.steps - 1))
+
+    def ask(self, schedule: Schedule, shift: float, generator: torch.Generator) -> dict[int, float]:
+        """Forecast steps to learn from, and the weight of each.
+
+        A velocity's error enters the latents times its interval, so its square should count as the squared interval.
+        Steps are drawn in proportion to their intervals and weighted by them, which comes to the same and spends the
+        whole model's answers where they matter. Weights are relative to the schedule's longest forecast interval.
+        """
+        lengths = -sigmas(schedule.steps, shift).diff()
+        steps = torch.tensor(schedule.forecast_steps)
+        count = min(self.targets, len(steps))
+        drawn = steps[torch.multinomial(lengths[steps], count, generator=generator)]
+        return {int(step): float(lengths[step] / lengths[steps].max()) for step in drawn}
 
     def task(self, recipe: Recipe, source: Source) -> FitTask:
         return FitTask(self, recipe, source)
@@ -91,13 +109,12 @@ class FitTask:
         texts, latents = self.source.batch(self.recipe.batch, generator)
         noise = torch.randn(latents.shape, generator=generator).to(self.pipe.device)
         scale = options.low + (options.high - options.low) * torch.rand(len(noise), generator=generator)
-        pairs = list(
-            rollout(self._host(list(texts), scale), self.predictor, noise, options.draw(generator), self.shift)
-        )
-        # A velocity's error enters the latents times its interval, and the error we care about is theirs.
-        lengths = torch.tensor([pair.t - pair.r for pair in pairs]).square()
-        weights = lengths / lengths.mean()
+        schedule = options.draw(generator)
+        asked = options.ask(schedule, self.shift, generator)
+        host = self._host(list(texts), scale)
+        pairs = list(rollout(host, self.predictor, noise, schedule, self.shift, asked=asked))
         losses = [forecast_error(pair.forecast, pair.full) for pair in pairs]
+        weights = [asked[step] for step in sorted(asked)]
         value = torch.stack([weight * loss.value for weight, loss in zip(weights, losses, strict=True)]).mean()
         return Loss(value=value, per_sample=torch.stack([loss.per_sample for loss in losses]).mean(0))
 

@@ -7,7 +7,7 @@ where the learner goes).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,22 +34,24 @@ class Pair:
     r: float
 
 
-def rollout(host: Host, predictor: Predictor, noise: Tensor, schedule: Schedule, shift: float) -> Iterator[Pair]:
-    """Sample from ``noise`` along a schedule and yield its forecast steps. Each forecast carries a gradient to the
-    predictor; the states do not."""
+def rollout(
+    host: Host, predictor: Predictor, noise: Tensor, schedule: Schedule, shift: float, *, asked: Collection[int]
+) -> Iterator[Pair]:
+    """Sample from ``noise`` along a schedule and yield its forecast steps that are ``asked`` of the whole model too.
+    Each forecast yielded carries a gradient to the predictor; the states do not."""
     times = sigmas(schedule.steps, shift).to(noise)
     policy = disca(predictor, full_steps=schedule)
     with attach(host.transformer, policy, timesteps=_timesteps(host, schedule, shift)) as run:
         x = noise
         for step, (t, r) in enumerate(pairwise(times)):
             start, end = t.expand(len(x)), r.expand(len(x))
-            if schedule.is_full(step):
-                with torch.no_grad():
-                    velocity = host(x, start, end)
-            else:
+            learns = step in asked and not schedule.is_full(step)
+            if learns:
                 with torch.no_grad(), run.aside():
                     full = host(x, start, end)
+            with torch.set_grad_enabled(learns):
                 velocity = host(x, start, end)
+            if learns:
                 yield Pair(velocity, full, t.item(), r.item())
             x = x - (t - r) * velocity.detach()
 
