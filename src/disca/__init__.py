@@ -26,7 +26,10 @@ _HOMES = {
     "taylor": "disca.caching.methods",
 }
 
-__all__ = [*_HOMES, "__version__"]
+_MODULES = ("official",)
+"""Modules that come with ``import disca`` when they are asked for."""
+
+__all__ = [*_HOMES, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -34,6 +37,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("disca")
+    if name in _MODULES:
+        return import_module(f"disca.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'disca' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
