@@ -95,7 +95,8 @@ class FitTask:
                 self.base, blocks=options.blocks, residual=options.residual, init=options.init
             )
         self.modules = nn.ModuleDict({"predictor": self.predictor})
-        compiled(self.base, recipe)
+        for network in (self.base, self.predictor):
+            compiled(network, recipe)
         self.shift = self.pipe.scheduler.config.shift
         self.loss(torch.Generator().manual_seed(recipe.seed - 1))  # the predictor takes its scale, the same everywhere
 
