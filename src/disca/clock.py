@@ -31,13 +31,13 @@ class Clock(Protocol):
 class SchedulerClock:
     """The clock of a pipeline: step, t and r as its scheduler has them.
 
-    ``scheduler`` hands out the scheduler of the moment, since pipelines may be given another one. ``scale`` is what
-    the host receives as its timestep at time 1 (``Adapter.time_scale``).
+    ``scheduler`` hands out the scheduler of the moment, since pipelines may be given another one. ``ascends`` is for
+    hosts that count from noise upward (``Adapter.time_ascends``), whose schedulers do so too.
     """
 
-    def __init__(self, scheduler: Callable[[], Any], *, scale: float = 1000.0) -> None:
+    def __init__(self, scheduler: Callable[[], Any], *, ascends: bool = False) -> None:
         self._scheduler = scheduler
-        self._scale = scale
+        self._ascends = ascends
         self._run: object = None
         self._times: list[float] = []
 
@@ -49,7 +49,7 @@ class SchedulerClock:
     def moment(self, timestep: Any = None) -> Moment:
         scheduler = self._scheduler()
         if scheduler.timesteps is not self._run:
-            self._run, self._times = scheduler.timesteps, _scheduler_times(scheduler)
+            self._run, self._times = scheduler.timesteps, _scheduler_times(scheduler, self._ascends)
         step = self._step(scheduler, timestep)
         if step + 1 >= len(self._times):
             raise ValueError(
@@ -60,26 +60,28 @@ class SchedulerClock:
 
     def _step(self, scheduler: Any, timestep: Any) -> int:
         if not hasattr(scheduler, "step_index"):
-            return _match(timestep, [t * self._scale for t in self._times[:-1]])
+            return _match(timestep, torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist())
         if scheduler.step_index is not None:
             return int(scheduler.step_index)
         return int(getattr(scheduler, "begin_index", None) or 0)  # no step() yet: the run is at its beginning
 
 
 class TimestepClock:
-    """The clock of a bare transformer: its timesteps, N decreasing values in the host's own units.
+    """The clock of a bare transformer: its timesteps, N values in the host's own units, from noise to data.
 
-    ``r`` of a step is the next value, and 0 at the last. A call is matched to its step by its timestep.
+    ``r`` of a step is the next value, and time 0 at the last. A call is matched to its step by its timestep. ``scale``
+    and ``ascends`` are the units (``Adapter.time_scale`` and ``time_ascends``).
 
     Raises:
-        ValueError: no timesteps, or timesteps that do not decrease; a call at none of them, or at a timestep that
-            is two of them in the dtype of the call.
+        ValueError: no timesteps, or timesteps that do not go from noise to data; a call at none of them, or at a
+            timestep that is two of them in the dtype of the call.
     """
 
-    def __init__(self, timesteps: Sequence[float] | Tensor, *, scale: float = 1000.0) -> None:
+    def __init__(self, timesteps: Sequence[float] | Tensor, *, scale: float = 1000.0, ascends: bool = False) -> None:
         self._timesteps = [float(value) for value in torch.as_tensor(timesteps, dtype=torch.float64).flatten()]
-        _check_timesteps(self._timesteps, scale)
-        self._times = [value / scale for value in self._timesteps] + [0.0]
+        _check_timesteps(self._timesteps, scale, ascends)
+        times = [value / scale for value in self._timesteps]
+        self._times = [*([1 - time for time in times] if ascends else times), 0.0]
 
     @property
     def run(self) -> object:
@@ -90,36 +92,40 @@ class TimestepClock:
         return _moment(_match(timestep, self._timesteps), self._times)
 
 
-def clock_for(target: Any, timesteps: Sequence[float] | Tensor | None = None, *, scale: float = 1000.0) -> Clock:
-    """The clock of a pipeline, or of a bare transformer with its timesteps.
+def clock_for(
+    target: Any, timesteps: Sequence[float] | Tensor | None = None, *, scale: float = 1000.0, ascends: bool = False
+) -> Clock:
+    """The clock of a pipeline, or of a bare transformer with its timesteps in its units.
 
     Raises:
         ValueError: a transformer without timesteps, or a pipeline with them.
     """
     piped = hasattr(target, "scheduler") and hasattr(target, "transformer")
     if piped and timesteps is None:
-        return SchedulerClock(lambda: target.scheduler, scale=scale)
+        return SchedulerClock(lambda: target.scheduler, ascends=ascends)
     if piped:
         raise ValueError("A pipeline's scheduler gives the timesteps. Leave timesteps=None, or give its transformer.")
     if timesteps is None:
         raise ValueError(
             f"{type(target).__name__} is no pipeline with a transformer and a scheduler, so timesteps are needed: "
-            f"the N values it will be called with, in its own units ({scale:g} is noise), without the final 0."
+            f"the N values it will be called with, in its own units ({0 if ascends else scale:g} is noise), without "
+            f"the final {scale if ascends else 0:g}."
         )
-    return TimestepClock(timesteps, scale=scale)
+    return TimestepClock(timesteps, scale=scale, ascends=ascends)
 
 
 def _moment(step: int, times: Sequence[float]) -> Moment:
     return Moment(step=step, steps=len(times) - 1, t=times[step], r=times[step + 1])
 
 
-def _scheduler_times(scheduler: Any) -> list[float]:
+def _scheduler_times(scheduler: Any, ascends: bool) -> list[float]:
     """N + 1 times, in [0, 1]. The noise levels of a flow are its times; other schedulers only have timesteps."""
     timesteps = torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()
     sigmas = torch.as_tensor(getattr(scheduler, "sigmas", ()), dtype=torch.float64).tolist()
     if len(sigmas) == len(timesteps) + 1 and max(sigmas) <= 1:
-        return sigmas
-    return [value / scheduler.config.num_train_timesteps for value in timesteps] + [0.0]
+        return [1 - sigma for sigma in sigmas] if ascends else sigmas
+    times = [value / scheduler.config.num_train_timesteps for value in timesteps]
+    return [*([1 - time for time in times] if ascends else times), 0.0]
 
 
 def _match(timestep: Any, values: Sequence[float]) -> int:
@@ -139,10 +145,12 @@ def _match(timestep: Any, values: Sequence[float]) -> int:
     raise ValueError(f"Timestep {value:g} is none of the timesteps of this run: {', '.join(f'{v:g}' for v in values)}.")
 
 
-def _check_timesteps(values: Sequence[float], scale: float) -> None:
-    decreasing = all(a > b for a, b in pairwise(values))
-    if not values or not decreasing or not (values[0] <= scale and values[-1] >= 0):
+def _check_timesteps(values: Sequence[float], scale: float, ascends: bool) -> None:
+    onward = all(a < b if ascends else a > b for a, b in pairwise(values))
+    if not values or not onward or not all(0 <= value <= scale for value in values):
+        way = f"increase from at least 0 (noise) to at most {scale:g}"
+        if not ascends:
+            way = f"decrease from at most {scale:g} (noise) to at least 0"
         raise ValueError(
-            f"timesteps must be one or more values that decrease from at most {scale:g} (noise) to at least 0, in the "
-            f"units of the transformer; given {values}."
+            f"timesteps must be one or more values that {way}, in the units of the transformer; given {values}."
         )

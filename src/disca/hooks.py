@@ -5,7 +5,7 @@ It lives inside diffusers' hook registry, so it stacks with the offloading and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import signature
 from typing import Any, Protocol
 
@@ -75,8 +75,9 @@ def _forget_children(registry: HookRegistry) -> None:
 class Observer(Protocol):
     """Who wants to know about each call of a transformer."""
 
-    def before(self, timestep: Any, branch: str | None) -> None:
-        """A call begins, at the host's timestep argument, in the branch that ``cache_context`` names."""
+    def before(self, arguments: Mapping[str, Any], branch: str | None) -> Mapping[str, Any]:
+        """A call begins, with these arguments by name, in the branch that ``cache_context`` names. What it returns the
+        transformer is given besides, or instead."""
         ...
 
     def after(self) -> None:
@@ -103,26 +104,26 @@ class Branch(StateManager):
 
 
 class Watch(ModelHook):
-    """Tells an observer about each call of a transformer; ``timestep`` is the name of its argument."""
+    """Tells an observer about each call of a transformer."""
 
     _is_stateful = True
 
-    def __init__(self, observer: Observer, timestep: str = "timestep") -> None:
+    def __init__(self, observer: Observer) -> None:
         super().__init__()
         self.observer = observer
         self.branch = Branch()
-        self.timestep = timestep
-        self.position = 0
+        self.names: list[str] = []
 
     def initialize_hook(self, module: nn.Module) -> nn.Module:
-        self.position = list(signature(module.forward).parameters).index(self.timestep)
+        self.names = list(signature(module.forward).parameters)
         return module
 
     @torch.compiler.disable
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        timestep = kwargs[self.timestep] if self.timestep in kwargs else args[self.position]
-        self.observer.before(timestep, self.branch.name)
-        return args, kwargs
+        placed = dict(zip(self.names, args, strict=False))
+        given = self.observer.before({**placed, **kwargs}, self.branch.name)
+        named = {name: value for name, value in given.items() if name not in placed}
+        return tuple({**placed, **given}[name] for name in placed), {**kwargs, **named}
 
     @torch.compiler.disable
     def post_forward(self, module: nn.Module, output: Any) -> Any:

@@ -185,7 +185,7 @@ def test_a_predictor_for_another_host_is_refused_before_anything_is_touched(
     any_hunyuan: nn.Module, make_hunyuan: Any
 ) -> None:
     before = dict(vars(any_hunyuan))
-    stranger = disca.Predictor.for_host(make_hunyuan(num_attention_heads=4))
+    stranger = disca.Predictor.from_host(make_hunyuan(num_attention_heads=4))
     with pytest.raises(ValueError, match="HunyuanVideoTransformer3DModel"):
         disca.attach(any_hunyuan, disca.disca(stranger, every=2), timesteps=TIMESTEPS)
     assert vars(any_hunyuan) == before

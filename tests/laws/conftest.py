@@ -184,5 +184,5 @@ def method(request: pytest.FixtureRequest, host: Host) -> Callable[..., Policy]:
     options = {}
     if "predictor" in METHODS[request.param].options:
         torch.manual_seed(0)
-        options["predictor"] = disca.Predictor.for_host(host.transformer, blocks=1).eval()
+        options["predictor"] = disca.Predictor.from_host(host.transformer, depth=1).eval()
     return partial(from_name, request.param, **options)

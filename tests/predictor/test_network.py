@@ -65,7 +65,7 @@ def test_fusion_is_the_authors_two_layers_on_both_side_by_side() -> None:
 
 @pytest.mark.parametrize("init", ["random", "host"])
 def test_a_residual_predictor_starts_as_reuse(hunyuan: nn.Module, heard: Listening, init: Any) -> None:
-    predictor = Predictor.for_host(hunyuan, residual="cache", init=init)
+    predictor = Predictor.from_host(hunyuan, residual="cache", init=init)
     predictor.calibrate(heard.cached)
     forecast = predictor(heard.current, heard.cached, heard.conditioning)
     assert all(torch.equal(new, old) for new, old in zip(forecast, heard.cached, strict=True))
@@ -74,7 +74,7 @@ def test_a_residual_predictor_starts_as_reuse(hunyuan: nn.Module, heard: Listeni
 def test_the_authors_layout_is_fusion_then_the_host_s_single_stream_blocks(
     hunyuan: nn.Module, heard: Listening
 ) -> None:
-    predictor = trained(Predictor.for_host(hunyuan))
+    predictor = trained(Predictor.from_host(hunyuan))
     hidden, context = (predictor.fusion_mlp(*both) for both in zip(heard.current, heard.cached, strict=True))
     for block in predictor.blocks:
         assert type(block) is type(hunyuan.single_transformer_blocks[0])
@@ -91,7 +91,7 @@ def test_the_authors_layout_is_fusion_then_the_host_s_single_stream_blocks(
 
 @pytest.mark.parametrize("part", ["temb", "attention_mask", "freqs_cis"])
 def test_every_part_of_the_conditioning_reaches_the_blocks(hunyuan: nn.Module, heard: Listening, part: str) -> None:
-    predictor = trained(Predictor.for_host(hunyuan))
+    predictor = trained(Predictor.from_host(hunyuan))
     before = predictor(heard.current, heard.cached, heard.conditioning)
     value = heard.conditioning[part]
     other = {"temb": lambda: value + 1, "attention_mask": lambda: None, "freqs_cis": lambda: value[::-1]}[part]()
@@ -101,7 +101,7 @@ def test_every_part_of_the_conditioning_reaches_the_blocks(hunyuan: nn.Module, h
 
 def test_both_inputs_count_and_in_their_order(hunyuan: nn.Module, heard: Listening) -> None:
     for residual in ("none", "cache"):
-        predictor = trained(Predictor.for_host(hunyuan, residual=residual))
+        predictor = trained(Predictor.from_host(hunyuan, residual=residual))
         forecast = predictor(heard.current, heard.cached, heard.conditioning)[0]
         moved = tuple(features + 1 for features in heard.current)
         assert not torch.allclose(predictor(moved, heard.cached, heard.conditioning)[0], forecast)
@@ -113,7 +113,7 @@ def test_what_blocks_do_not_name_is_no_conditioning(hunyuan: nn.Module, heard: L
     """Hosts pass their token-replace conditioning by place, also to blocks that ignore it."""
     names = ["temb", "attention_mask", "freqs_cis"]
     assert list(heard.conditioning) == names
-    assert Predictor.for_host(hunyuan).config.conditioning == names
+    assert Predictor.from_host(hunyuan).config.conditioning == names
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_what_blocks_do_not_name_is_no_conditioning(hunyuan: nn.Module, heard: L
 def test_blocks_of_any_kind_of_the_family_do(make_hunyuan: Make, make_inputs: Make, changes: Any, options: Any) -> None:
     host = make_hunyuan(**changes)
     heard = Listening(host, make_inputs(host))
-    predictor = Predictor.for_host(host, blocks=1, **options)
+    predictor = Predictor.from_host(host, depth=1, **options)
     stack = getattr(host, options.get("stack", "single_transformer_blocks"))
     assert type(predictor.blocks[0]) is type(stack[-1])
     forecast = predictor(heard.current, heard.cached, heard.conditioning)
@@ -137,7 +137,7 @@ def test_blocks_of_any_kind_of_the_family_do(make_hunyuan: Make, make_inputs: Ma
 
 
 def test_blocks_start_as_copies_of_the_host_s_last_ones_and_are_no_longer_the_same(hunyuan: nn.Module) -> None:
-    predictor = Predictor.for_host(hunyuan, blocks=2, init="host")
+    predictor = Predictor.from_host(hunyuan, depth=2, init="host")
     for copied, original in zip(predictor.blocks, hunyuan.single_transformer_blocks[-2:], strict=True):
         for name, value in original.state_dict().items():
             assert torch.equal(copied.state_dict()[name], value)
@@ -146,7 +146,7 @@ def test_blocks_start_as_copies_of_the_host_s_last_ones_and_are_no_longer_the_sa
 
 def test_gradients_reach_all_of_the_predictor_and_nothing_else(hunyuan: nn.Module, heard: Listening) -> None:
     hunyuan.requires_grad_(False)
-    predictor = trained(Predictor.for_host(hunyuan, residual="cache"))
+    predictor = trained(Predictor.from_host(hunyuan, residual="cache"))
     hidden, _ = predictor(heard.current, heard.cached, heard.conditioning)
     hunyuan.proj_out(hunyuan.norm_out(hidden, heard.conditioning["temb"])).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in predictor.parameters())
@@ -154,7 +154,7 @@ def test_gradients_reach_all_of_the_predictor_and_nothing_else(hunyuan: nn.Modul
 
 
 def test_the_scale_is_the_spread_of_each_channel(hunyuan: nn.Module) -> None:
-    predictor = Predictor.for_host(hunyuan, residual="cache")
+    predictor = Predictor.from_host(hunyuan, residual="cache")
     spread = torch.linspace(1, 4, WIDTH)
     spread[0] = 0.0
     draw = torch.randn(8, 500, WIDTH, generator=torch.Generator().manual_seed(0)) * spread + 7
@@ -163,12 +163,12 @@ def test_the_scale_is_the_spread_of_each_channel(hunyuan: nn.Module) -> None:
     torch.testing.assert_close(predictor.scale[1, 1:], 3 * spread[1:], rtol=0.2, atol=0)
     assert 0 < predictor.scale[0, 0] < 0.1  # a silent channel keeps a small voice
     with pytest.raises(ValueError, match="residual='cache'"):
-        Predictor.for_host(hunyuan).calibrate((draw, draw))
+        Predictor.from_host(hunyuan).calibrate((draw, draw))
 
 
 def test_forecasts_are_in_units_of_the_cache(hunyuan: nn.Module, heard: Listening) -> None:
     """Cached features ten times as large give changes ten times as large."""
-    predictor, larger = trained(Predictor.for_host(hunyuan, residual="cache")), tuple(10 * c for c in heard.cached)
+    predictor, larger = trained(Predictor.from_host(hunyuan, residual="cache")), tuple(10 * c for c in heard.cached)
     changes = []
     for cached in (heard.cached, larger):
         predictor.calibrate(cached)
@@ -177,7 +177,7 @@ def test_forecasts_are_in_units_of_the_cache(hunyuan: nn.Module, heard: Listenin
 
 
 def test_the_first_forward_that_trains_calibrates_and_no_later_one(hunyuan: nn.Module, heard: Listening) -> None:
-    predictor = Predictor.for_host(hunyuan, residual="cache")
+    predictor = Predictor.from_host(hunyuan, residual="cache")
     with torch.no_grad():
         predictor(heard.current, heard.cached, heard.conditioning)
     predictor.eval()(heard.current, heard.cached, heard.conditioning)
@@ -185,7 +185,7 @@ def test_the_first_forward_that_trains_calibrates_and_no_later_one(hunyuan: nn.M
     predictor.train()(heard.current, heard.cached, heard.conditioning)
     calibrated = predictor.scale.clone()
     assert not (calibrated == 1).any()
-    again = Predictor.for_host(hunyuan, residual="cache")
+    again = Predictor.from_host(hunyuan, residual="cache")
     again.load_state_dict(predictor.state_dict())
     again.train()(heard.current, tuple(2 * features for features in heard.cached), heard.conditioning)
     assert torch.equal(again.scale, calibrated)
@@ -195,7 +195,7 @@ def test_a_predictor_learns_what_reuse_cannot_know(hunyuan: nn.Module, make_inpu
     """A few steps on one pair bring the forecast of another timestep closer than the cache is."""
     later = Listening(hunyuan, make_inputs(hunyuan, batch=2, seed=1), t=500.0)
     torch.manual_seed(0)
-    predictor = Predictor.for_host(hunyuan, residual="cache", init="host")
+    predictor = Predictor.from_host(hunyuan, residual="cache", init="host")
     optimizer = torch.optim.AdamW(predictor.parameters(), lr=3e-3)
 
     def distance(features: Features) -> Tensor:
@@ -214,7 +214,7 @@ def test_a_predictor_learns_what_reuse_cannot_know(hunyuan: nn.Module, make_inpu
 def test_it_is_the_same_after_a_while_on_disk(
     hunyuan: nn.Module, heard: Listening, tmp_path: Path, residual: Any
 ) -> None:
-    predictor = trained(Predictor.for_host(hunyuan, blocks=1, residual=residual)).eval()
+    predictor = trained(Predictor.from_host(hunyuan, depth=1, residual=residual)).eval()
     if residual == "cache":
         predictor.calibrate(heard.cached)
     predictor.save_pretrained(tmp_path)
@@ -226,7 +226,7 @@ def test_it_is_the_same_after_a_while_on_disk(
 
 
 def test_a_predictor_for_another_host_is_refused(hunyuan: nn.Module, make_hunyuan: Make) -> None:
-    predictor = Predictor.for_host(hunyuan)
+    predictor = Predictor.from_host(hunyuan)
     predictor.matches(make_hunyuan(seed=9))
     with pytest.raises(
         ValueError, match="This predictor was made for HunyuanVideoTransformer3DModel with num_layers=2"
@@ -235,7 +235,7 @@ def test_a_predictor_for_another_host_is_refused(hunyuan: nn.Module, make_hunyua
 
 
 def test_a_stored_block_that_is_none_is_refused(hunyuan: nn.Module, tmp_path: Path) -> None:
-    Predictor.for_host(hunyuan, blocks=1).save_pretrained(tmp_path)
+    Predictor.from_host(hunyuan, depth=1).save_pretrained(tmp_path)
     config = tmp_path / "config.json"
     stored = config.read_text()
     module = "diffusers.models.transformers.transformer_hunyuan_video"
@@ -249,7 +249,7 @@ def test_families_fused_apart_have_two_networks(hunyuan: nn.Module, heard: Liste
     own = adapter_for(hunyuan)
     try:
         describe(Adapter(transformer=own.transformer, stacks=own.stacks, fuse_jointly=False))
-        predictor = trained(Predictor.for_host(hunyuan, blocks=1, residual="cache"))
+        predictor = trained(Predictor.from_host(hunyuan, depth=1, residual="cache"))
         names = {name.split(".")[0] for name in predictor.state_dict()}
         assert names == {"fusion_mlp_img", "fusion_mlp_txt", "gate_img", "gate_txt", "blocks", "scale", "calibrated"}
         before = predictor(heard.current, heard.cached, heard.conditioning)
@@ -266,7 +266,7 @@ def test_its_share_of_the_parameters_at_full_size_is_the_paper_s() -> None:
 
     with torch.device("meta"):
         host = HunyuanVideoTransformer3DModel()
-        assert Predictor.for_host(host).parameter_share(host) == pytest.approx(0.0243, abs=0.0001)
+        assert Predictor.from_host(host).parameter_share(host) == pytest.approx(0.0243, abs=0.0001)
 
 
 def test_it_takes_the_host_s_dtype(hunyuan: nn.Module, make_inputs: Make) -> None:
@@ -275,7 +275,7 @@ def test_it_takes_the_host_s_dtype(hunyuan: nn.Module, make_inputs: Make) -> Non
         name: value.bfloat16() if isinstance(value, Tensor) else value for name, value in make_inputs(hunyuan).items()
     }
     heard = Listening(hunyuan, inputs)
-    predictor = trained(Predictor.for_host(hunyuan, residual="cache"))
+    predictor = trained(Predictor.from_host(hunyuan, residual="cache"))
     assert predictor.dtype == torch.bfloat16
     forecast = predictor(heard.current, heard.cached, heard.conditioning)
     assert all(features.dtype == torch.bfloat16 for features in forecast)
@@ -284,9 +284,9 @@ def test_it_takes_the_host_s_dtype(hunyuan: nn.Module, make_inputs: Make) -> Non
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"blocks": 0}, "one to 4 blocks, not 0"),
-        ({"blocks": 5}, "one to 4 blocks, not 5"),
-        ({"blocks": 4, "init": "host"}, "has 3 blocks, too few to copy 4"),
+        ({"depth": 0}, "one to 4 blocks, not 0"),
+        ({"depth": 5}, "one to 4 blocks, not 5"),
+        ({"depth": 4, "init": "host"}, "has 3 blocks, too few to copy 4"),
         ({"stack": "single_blocks"}, "Did you mean 'single_transformer_blocks'"),
         ({"residual": "cached"}, "Did you mean 'cache'"),
         ({"init": "hosts"}, "Did you mean 'host'"),
@@ -294,4 +294,4 @@ def test_it_takes_the_host_s_dtype(hunyuan: nn.Module, make_inputs: Make) -> Non
 )
 def test_options_that_make_no_sense_are_refused(hunyuan: nn.Module, options: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Predictor.for_host(hunyuan, **options)
+        Predictor.from_host(hunyuan, **options)

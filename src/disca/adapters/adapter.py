@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import Parameter, Signature, signature
+from math import prod
 from typing import Any
 
 from torch import nn
@@ -29,22 +30,62 @@ class Adapter:
     """Whether a block returns ``(context, hidden)`` instead of ``(hidden, context)``."""
     fuse_jointly: bool = True
     """Whether the predictor fuses video and text tokens with one network (HunyuanVideo 1.0) or with two (1.5)."""
+    between_blocks: tuple[str, ...] = ()
+    """Parameters of the host's forward that it adds between its blocks, such as a ControlNet's. A trunk taken as one
+    has no place for them, so a call that has them is refused."""
+
+    width: tuple[str, ...] = ("num_attention_heads", "attention_head_dim")
+    """Entries of the host's configuration whose product is the width of the video tokens."""
+    context_width: tuple[str, ...] | None = None
+    """The same of the text tokens, where it is another one; such families are fused apart."""
+    block_arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What a block's constructor calls otherwise than the configuration does: its name of it to the configuration's, or
+    to ``width``."""
+    last_block: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Arguments that only the constructor of the last block gets."""
+
+    flow: bool = True
+    """Whether the host gives velocities of a flow. Mean velocities, and so a second time, are only for those."""
     timestep: str = "timestep"
     """Parameter of the host's forward that carries t."""
     time_scale: float = 1000.0
-    """What the host receives as ``timestep`` at time 1."""
+    """What the host receives as ``timestep`` at time 1, or at time 0 if it counts upward."""
+    time_ascends: bool = False
+    """Whether the host counts from 0 (noise) upward to ``time_scale`` (data)."""
     time_embedder: str | None = None
     """Path of the module that embeds the sinusoid of t; a second time is joined to its output. None: not supported."""
+    sinusoid_scale: float = 1000.0
+    """What that sinusoid is taken of at time 1; not ``time_scale`` where the host multiplies what it receives."""
 
     second_timestep: str | None = None
     """Parameter of the host's forward that carries r, in families that have one of their own."""
     second_timestep_option: str | None = None
     """Entry of the host's configuration that says whether it does."""
 
+    def __post_init__(self) -> None:
+        if self.context_width is not None and self.fuse_jointly:
+            raise ValueError("Streams of different widths cannot be fused jointly. Give fuse_jointly=False.")
+
     def takes_second_time(self, transformer: Any) -> bool:
         """Whether this host takes r by itself."""
         option = self.second_timestep_option
         return self.second_timestep is not None and (option is None or bool(transformer.config.get(option)))
+
+    def timestep_at(self, time: float) -> float:
+        """A time in [0, 1] as the host receives it."""
+        return self.time_scale * (1 - time if self.time_ascends else time)
+
+    def widths(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        """Width of the tokens of each stream, by the host's configuration.
+
+        Raises:
+            ValueError: the configuration lacks an entry.
+        """
+        streams = (self.width,) if self.context is None else (self.width, self.context_width or self.width)
+        missing = [name for stream in streams for name in stream if name not in config]
+        if missing:
+            raise ValueError(f"The host's configuration has no {missing[0]}, so the width of its tokens is not known.")
+        return tuple(prod(int(config[name]) for name in stream) for stream in streams)
 
     def blocks(self, transformer: nn.Module) -> list[nn.Module]:
         """All blocks of the trunk, in the order in which they run; also while a run holds them."""

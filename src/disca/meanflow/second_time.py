@@ -38,7 +38,8 @@ class SecondTime(Companion):
     interval: the network need not find a small difference between two large sinusoids, and ``r = t`` is one point of
     its input at every t. ``average`` takes r, since a copy of the embedder of t has to be given t where ``r = t``.
 
-    The text refiner of HunyuanVideo has a time embedder of its own and goes on seeing t only.
+    The text refiner of HunyuanVideo has a time embedder of its own and goes on seeing t only. Tokens that are clean
+    from the start, as the first frame of an image-to-video model, are at time 0 and stay there: their r is 0 too.
     """
 
     kind: ClassVar[str] = "second time"
@@ -54,6 +55,7 @@ class SecondTime(Companion):
         layout: Layout = "sum",
         input: Input = "interval",
         time_scale: float = 1000.0,
+        time_ascends: bool = False,
     ) -> None:
         super().__init__()
         _check_layout(layout, input)
@@ -71,9 +73,6 @@ class SecondTime(Companion):
             ValueError: a family without a known time embedder, or a layout and an input that do not go together.
         """
         adapter, description = adapter_for(transformer), describe_host(transformer)
-        if description["host_config"].get("image_condition_type") == "token_replace":
-            # Its clean first frame goes through the same embedder at time 0, where there is no step to take.
-            raise ValueError("A second time for image_condition_type='token_replace' is not known. Use another host.")
         if adapter.takes_second_time(transformer):
             raise ValueError(f"This transformer takes r itself, as {adapter.second_timestep}. It needs no other.")
         embedder = _embedder(transformer)
@@ -84,7 +83,8 @@ class SecondTime(Companion):
                 channels=embedder.linear_1.in_features,
                 layout=layout,
                 input=input or ("interval" if layout == "sum" else "r"),
-                time_scale=adapter.time_scale,
+                time_scale=adapter.sinusoid_scale,
+                time_ascends=adapter.time_ascends,
             )
         second.embedder.load_state_dict(embedder.state_dict())
         if layout == "sum":
@@ -95,20 +95,32 @@ class SecondTime(Companion):
     def forward(self, t: Tensor, r: Tensor) -> Tensor:
         """The embedding ``[batch, width]`` of times ``[batch]`` in [0, 1]; in the host's units, and in float32 through
         the sinusoid."""
-        time = self.config.time_scale * (t - r if self.config.input == "interval" else r)
         weight = self.embedder.linear_1.weight
-        return self.embedder(self.sinusoid(time.float().to(weight.device)).to(weight.dtype))
+        if self.config.input == "interval":
+            return self.embedder(self._sinusoid(t - r).to(weight))
+        return self.embedder(self._sinusoid(1 - r if self.config.time_ascends else r).to(weight))
 
-    def join(self, embedded: Tensor) -> Tensor:
-        """The host's embedding ``[batch, width]`` of t with that of the second time."""
+    def join(self, embedded: Tensor, sinusoid: Tensor) -> Tensor:
+        """The host's embedding of t, ``[batch, width]``, or of one t for each token: ``[batch tokens, width]`` or
+        ``[batch, tokens, width]``, with that of the second time. ``sinusoid`` is what the host embedded."""
         if self._times is None:
             raise RuntimeError(
                 "The transformer has a second time but was not told it. Call it inside `with second.at(t, r):`, or "
                 "sample inside `with second.attach(pipe):`."
             )
-        t, r = self._times(embedded)
-        second = self(t, r).to(embedded.dtype)
+        clean = self._is_clean(sinusoid)
+        t, r = (_spread(time.to(clean.device), clean).masked_fill(clean, 0).flatten() for time in self._times(embedded))
+        second = self(t, r).view_as(embedded).to(embedded.dtype)
         return embedded + second if self.config.layout == "sum" else (embedded + second) / 2
+
+    def _sinusoid(self, time: Tensor) -> Tensor:
+        weight = self.embedder.linear_1.weight
+        return self.sinusoid((self.config.time_scale * time).float().to(weight.device))
+
+    def _is_clean(self, sinusoid: Tensor) -> Tensor:
+        """Which of the sinusoids are of the time 0, where no step begins."""
+        zero = torch.full((1,), float(self.config.time_ascends), device=sinusoid.device)
+        return (sinusoid == self._sinusoid(zero).to(sinusoid)).all(-1)
 
     def install(self, transformer: nn.Module) -> None:
         """Give the transformer its second time until :meth:`remove`; calls of it then go inside :meth:`at`.
@@ -173,7 +185,7 @@ class SecondTime(Companion):
         piped = hasattr(target, "transformer") and hasattr(target, "scheduler")
         transformer = target.transformer if piped else target
         if piped:
-            require_euler(target.scheduler)
+            require_euler(target.scheduler, ascends=self.config.time_ascends)
         already = SecondTime.of(transformer)
         if already is None:
             self.install(transformer)
@@ -187,7 +199,8 @@ class SecondTime(Companion):
                 self.remove(transformer)
 
     def _scheduled(self, pipe: Any) -> AbstractContextManager[None]:
-        clock = SchedulerClock(lambda: require_euler(pipe.scheduler), scale=self.config.time_scale)
+        ascends = self.config.time_ascends
+        clock = SchedulerClock(lambda: require_euler(pipe.scheduler, ascends=ascends), ascends=ascends)
         return self.told_by(clock.moment)
 
     @contextmanager
@@ -206,24 +219,38 @@ class _Join(ModelHook):
         super().__init__()
         self.second = second
         self.module: nn.Module | None = None
+        self.sinusoid: Tensor | None = None
 
     def initialize_hook(self, module: nn.Module) -> nn.Module:
         self.module = module
         return module
+
+    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self.sinusoid = args[0]
+        return args, kwargs
 
     def post_forward(self, module: nn.Module, output: Tensor) -> Tensor:
         if module is not self.module:
             raise RuntimeError(
                 "A transformer was copied while its second time was installed. Copy it before install()."
             )
-        return self.second.join(output)
+        assert self.sinusoid is not None
+        sinusoid, self.sinusoid = self.sinusoid, None
+        return self.second.join(output, sinusoid)
 
 
 def _embedder(transformer: nn.Module) -> Any:
-    path = adapter_for(transformer).time_embedder
-    if path is None:
-        raise ValueError(f"{type(transformer).__name__} has no time embedder that a second time could be joined to.")
-    return transformer.get_submodule(path)
+    adapter, name = adapter_for(transformer), type(transformer).__name__
+    if not adapter.flow:
+        raise ValueError(f"{name} is not sampled along a flow, so it has no mean velocity and no second time.")
+    if adapter.time_embedder is None:
+        raise ValueError(f"{name} has no time embedder that a second time could be joined to.")
+    return transformer.get_submodule(adapter.time_embedder)
+
+
+def _spread(time: Tensor, rows: Tensor) -> Tensor:
+    """Times ``[batch]`` or ``[1]``, shaped like ``rows``: ``[batch]``, ``[batch tokens]`` or ``[batch, tokens]``."""
+    return time.repeat_interleave(rows.numel() // time.numel()).view(rows.shape)
 
 
 def second_path(transformer: nn.Module) -> str:

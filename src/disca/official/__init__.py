@@ -85,7 +85,7 @@ def load_predictor(host: nn.Module, weights: Weights) -> Predictor:
     numbers = {name.removeprefix(f"{stack}.").partition(".")[0] for name in tensors if name.startswith(f"{stack}.")}
     if not numbers:
         raise ValueError(f"These are no weights of a predictor for {type(host).__name__}: no key begins with {stack}.")
-    predictor = Predictor.for_host(host, blocks=len(numbers))
+    predictor = Predictor.from_host(host, depth=len(numbers))
     _load(predictor, _convert(naming, predictor.state_dict(), tensors, "predictor"))
     return predictor.eval().requires_grad_(False)
 

@@ -39,17 +39,27 @@ def import_block(name: str) -> type[nn.Module]:
     return found
 
 
-def build_block(block: type[nn.Module], host_config: Mapping[str, Any]) -> nn.Module:
-    """A block with the host's dimensions: constructor and configuration call them by the same names.
+def build_block(
+    block: type[nn.Module], host_config: Mapping[str, Any], adapter: Adapter, *, last: bool = False
+) -> nn.Module:
+    """A block with the host's dimensions. Constructor and configuration call most things by the same names; the adapter
+    knows the others.
 
     Raises:
         ValueError: the constructor needs something that the configuration does not have.
     """
-    parameters = signature(block).parameters.values()
-    missing = [p.name for p in parameters if p.default is Parameter.empty and p.name not in host_config]
+    parameters = signature(block).parameters
+    known = {**host_config, "width": adapter.widths(host_config)[0]}
+    named = {name: adapter.block_arguments.get(name, name) for name in parameters}
+    given = {name: known[theirs] for name, theirs in named.items() if theirs in known}
+    given |= {name: value for name, value in adapter.last_block.items() if last and name in parameters}
+    missing = [name for name, p in parameters.items() if p.default is Parameter.empty and name not in given]
     if missing:
-        raise ValueError(f"{block.__name__} needs {', '.join(missing)}, which the host's configuration does not have.")
-    return block(**{p.name: host_config[p.name] for p in parameters if p.name in host_config})
+        raise ValueError(
+            f"{block.__name__} needs {', '.join(missing)}, which the host's configuration does not have. Say in the "
+            f"adapter what it is called there: block_arguments={{{missing[0]!r}: ...}}."
+        )
+    return block(**given)
 
 
 def conditioning_names(block: type[nn.Module], adapter: Adapter) -> list[str]:

@@ -67,33 +67,35 @@ class Predictor(Companion):
     ) -> None:
         super().__init__()
         _check_options(host, depth, residual)
-        block_class, width = import_block(block), _width(host_config)
+        block_class, self._widths = import_block(block), self.adapter.widths(host_config)
         self._names = translation(conditioning, block_class, self.adapter)
         self._repeated_blocks = [block_class.__name__]  # what compile_repeated_blocks() compiles
-        self._add("fusion_mlp", lambda: Fusion(width))
-        self.blocks = nn.ModuleList(build_block(block_class, host_config) for _ in range(depth))
+        self._add("fusion_mlp", Fusion)
+        self.blocks = nn.ModuleList(
+            build_block(block_class, host_config, self.adapter, last=index == depth - 1) for index in range(depth)
+        )
         if residual == "cache":
-            self._add("gate", lambda: _zero_linear(width))
-            self.register_buffer("scale", torch.ones(len(self._streams), width))
+            self._add("gate", _zero_linear)
+            self.register_buffer("scale", torch.ones(len(self._widths), max(self._widths)))
             self.register_buffer("calibrated", torch.tensor(False))
 
     @classmethod
-    def for_host(
+    def from_host(
         cls,
         transformer: nn.Module,
         *,
-        blocks: int = 2,
+        depth: int = 2,
         stack: str | None = None,
         residual: Residual = "none",
         init: Init = "random",
     ) -> Predictor:
         """One for this transformer, to be trained; on its device and in its dtype.
 
-        Its one to four ``blocks`` are of the kind in ``stack``, by default the host's last one (single-stream blocks
-        for HunyuanVideo 1.0). ``init="host"`` starts them as copies of the last blocks there.
+        It has ``depth`` blocks, one to four, of the kind in ``stack``, by default the host's last one (single-stream
+        blocks for HunyuanVideo 1.0). ``init="host"`` starts them as copies of the last blocks there.
 
         Raises:
-            ValueError: an unknown stack or option, or more blocks than allowed or than there are to copy.
+            ValueError: an unknown stack or option, or a depth of more blocks than allowed or than there are to copy.
         """
         adapter = adapter_for(transformer)
         stack = stack or adapter.stacks[-1]
@@ -101,20 +103,20 @@ class Predictor(Companion):
             if name not in names:
                 raise ValueError(unknown(kind, name, names))
         originals = list(getattr(transformer, stack).children())
-        if len(originals) < (blocks if init == "host" else 1):
-            raise ValueError(f"{adapter.transformer}.{stack} has {len(originals)} blocks, too few to copy {blocks}.")
+        if len(originals) < (depth if init == "host" else 1):
+            raise ValueError(f"{adapter.transformer}.{stack} has {len(originals)} blocks, too few to copy {depth}.")
         first = next(block for name in adapter.stacks for block in getattr(transformer, name).children())
-        weight = next(originals[-1].parameters())
+        weight = max(originals[-1].parameters(), key=Tensor.numel)  # some hosts keep small ones in float32
         with weight.device if weight.is_meta else nullcontext():
             predictor = cls(
                 **describe_host(transformer),
                 block=name_of(type(originals[-1])),
                 conditioning=conditioning_names(type(first), adapter),
-                depth=blocks,
+                depth=depth,
                 residual=residual,
             )
         if init == "host":
-            for copy, original in zip(predictor.blocks, originals[-blocks:], strict=True):
+            for copy, original in zip(predictor.blocks, originals[-depth:], strict=True):
                 copy.load_state_dict(original.state_dict())
         return predictor.to(weight)  # its device and dtype
 
@@ -128,8 +130,8 @@ class Predictor(Companion):
             return self._run(current, cached, conditioning)
         if self.training and torch.is_grad_enabled() and not self.calibrated:
             self.calibrate(cached)
-        scaled = tuple(kept / scale for kept, scale in zip(cached, self.scale, strict=True))
-        changes = zip(cached, self.scale, self._each("gate"), self._run(current, scaled, conditioning), strict=True)
+        scaled = tuple(kept / scale for kept, scale in zip(cached, self._scales, strict=True))
+        changes = zip(cached, self._scales, self._each("gate"), self._run(current, scaled, conditioning), strict=True)
         return tuple(kept + (scale * gate(change)).to(kept.dtype) for kept, scale, gate, change in changes)
 
     @torch.no_grad()
@@ -142,7 +144,7 @@ class Predictor(Companion):
         """
         if self.config.residual == "none":
             raise ValueError("Only a predictor with residual='cache' has a scale to calibrate.")
-        for scale, features in zip(self.scale, cached, strict=True):
+        for scale, features in zip(self._scales, cached, strict=True):
             spread = features.detach().float().flatten(0, 1).std(0, correction=0)
             scale.copy_(spread.clamp(min=max(0.01 * spread.mean().item(), 1e-6)))  # a silent channel may wake up
         self.calibrated.fill_(True)
@@ -171,30 +173,26 @@ class Predictor(Companion):
             return ("",)
         return ("", "") if self.adapter.fuse_jointly else ("_img", "_txt")
 
-    def _add(self, name: str, make: Callable[[], nn.Module]) -> None:
-        for ending in dict.fromkeys(self._streams):
-            self.add_module(name + ending, make())
+    @property
+    def _scales(self) -> list[Tensor]:
+        """A row of ``scale`` for each stream; a stream narrower than another has the beginning of its row."""
+        return [row[:width] for row, width in zip(self.scale, self._widths, strict=True)]
+
+    def _add(self, name: str, make: Callable[[int], nn.Module]) -> None:
+        for ending, width in dict(zip(self._streams, self._widths, strict=True)).items():
+            self.add_module(name + ending, make(width))
 
     def _each(self, name: str) -> list[nn.Module]:
         return [self.get_submodule(name + ending) for ending in self._streams]
 
 
-def _check_options(host: str, blocks: int, residual: str) -> None:
+def _check_options(host: str, depth: int, residual: str) -> None:
     if host not in ADAPTERS:
         raise ValueError(f"{unknown('host', host, ADAPTERS)} Describe its family with disca.adapters.describe() first.")
     if residual not in ("none", "cache"):
         raise ValueError(unknown("residual", residual, ("none", "cache")))
-    if not 1 <= blocks <= MOST_BLOCKS:
-        raise ValueError(f"A predictor has one to {MOST_BLOCKS} blocks, not {blocks}.")
-
-
-def _width(host_config: Mapping[str, Any]) -> int:
-    try:
-        return int(host_config["num_attention_heads"]) * int(host_config["attention_head_dim"])
-    except KeyError as missing:
-        raise ValueError(
-            f"The host's configuration has no {missing}, so the width of its tokens is not known."
-        ) from None
+    if not 1 <= depth <= MOST_BLOCKS:
+        raise ValueError(f"A predictor has one to {MOST_BLOCKS} blocks, not {depth}.")
 
 
 def _zero_linear(width: int) -> nn.Linear:

@@ -91,8 +91,8 @@ class FitTask:
             self.second.requires_grad_(False).install(self.base)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            self.predictor = Predictor.for_host(
-                self.base, blocks=options.blocks, residual=options.residual, init=options.init
+            self.predictor = Predictor.from_host(
+                self.base, depth=options.blocks, residual=options.residual, init=options.init
             )
         self.modules = nn.ModuleDict({"predictor": self.predictor})
         for network in (self.base, self.predictor):

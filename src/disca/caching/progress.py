@@ -1,0 +1,50 @@
+"""What a run knows about the sampling run that is under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from disca.caching.summary import Ledger
+from disca.features import Moment
+
+Place = tuple[str, int]
+"""A rule at work: the name of the transformer, and the rule's number in its policy."""
+
+
+@dataclass
+class Progress:
+    """Starts fresh with each sampling run."""
+
+    run: object = None
+    moment: Moment | None = None
+    expert: str = ""
+    """Name of the transformer that was called last."""
+    branches: list[str] = field(default_factory=list)
+    """Branches seen in the current step."""
+    full: dict[tuple[Place, str], bool] = field(default_factory=dict)
+    """What the gate of a rule said to a branch in the current step."""
+    gates: dict[tuple[Place, str], Any] = field(default_factory=dict)
+    """Memory of the gates, by rule and branch."""
+    forecasts: dict[tuple[Place, str, str], Any] = field(default_factory=dict)
+    """Memory of the forecasts, by rule, branch and site."""
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def step_to(self, moment: Moment, expert: str, branch: str | None) -> None:
+        """A call of ``expert`` begins; branches without a name are counted within the step."""
+        if self.moment is None or self.moment.step != moment.step:
+            self.branches, self.full = [], {}
+            if expert != self.expert:  # what another transformer knew is of no use to this one, and soon out of date
+                self.forget()
+        branch = str(len(self.branches)) if branch is None else branch
+        self.branches.append(branch)
+        self.expert = expert
+        self.moment = Moment(step=moment.step, steps=moment.steps, t=moment.t, r=moment.r, branch=branch)
+
+    def forget(self, branch: str | None = None) -> None:
+        """Let go of the features of a branch, or of everything that was remembered."""
+        if branch is None:
+            self.forecasts.clear()
+            self.gates.clear()
+        else:
+            self.forecasts = {key: kept for key, kept in self.forecasts.items() if key[1] != branch}
