@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Bundle": "disca.bundle",
     "METHODS": "disca.caching.methods",
     "Moment": "disca.features",
     "Policy": "disca.caching.policy",

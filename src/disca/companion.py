@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -30,17 +31,7 @@ class Companion(ModelMixin, ConfigMixin):
         Raises:
             ValueError: another family, or other dimensions; the message lists what differs.
         """
-        given = describe_host(transformer)
-        made_for = f"This {self.kind} was made for {self.config.host}"
-        if given["host"] != self.config.host:
-            raise ValueError(f"{made_for}, not for {given['host']}. Load or train one for {given['host']}.")
-        wanted, had = self.config.host_config, given["host_config"]
-        differing = [name for name in wanted if name not in had or had[name] != wanted[name]]
-        if differing:
-            raise ValueError(
-                f"{made_for} with {', '.join(f'{name}={wanted[name]}' for name in differing)}, but the transformer has "
-                f"{', '.join(f'{name}={had.get(name)}' for name in differing)}. Load or train one for this transformer."
-            )
+        check_host(self.config.host, self.config.host_config, transformer, self.kind)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write configuration and weights into a folder, each whole or not at all. Options are diffusers'."""
@@ -74,6 +65,24 @@ class Companion(ModelMixin, ConfigMixin):
                 f"{sorted(found['unexpected_keys'])}. The file is damaged or of another version."
             )
         return loaded
+
+
+def check_host(host: str, config: Mapping[str, Any], transformer: nn.Module, kind: str) -> None:
+    """Make sure that ``transformer`` is of the family and the configuration that a ``kind`` of thing was made for.
+
+    Raises:
+        ValueError: another family, or other dimensions; the message lists what differs.
+    """
+    given, made_for = describe_host(transformer), f"This {kind} was made for {host}"
+    if given["host"] != host:
+        raise ValueError(f"{made_for}, not for {given['host']}. Load or train one for {given['host']}.")
+    had = given["host_config"]
+    differing = [name for name in config if name not in had or had[name] != config[name]]
+    if differing:
+        raise ValueError(
+            f"{made_for} with {', '.join(f'{name}={config[name]}' for name in differing)}, but the transformer has "
+            f"{', '.join(f'{name}={had.get(name)}' for name in differing)}. Load or train one for this transformer."
+        )
 
 
 def describe_host(transformer: nn.Module) -> dict[str, Any]:

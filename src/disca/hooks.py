@@ -65,6 +65,21 @@ def add_child(module: nn.Module, name: str, child: nn.Module) -> None:
     module.add_module(name, child)
 
 
+def remove_child(module: nn.Module, name: str) -> None:
+    """Take back what :func:`add_child` made a part of the module."""
+    delattr(module, name)
+
+
+def listen(module: nn.Module, hear: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
+    """Let ``hear`` know the arguments of each call, by name; returns what undoes it."""
+    named = signature(type(module).forward)
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hear(named.bind_partial(module, *args, **kwargs).arguments)
+
+    return module.register_forward_pre_hook(before, with_kwargs=True).remove
+
+
 def _forget_children(registry: HookRegistry) -> None:
     if hasattr(registry, "invalidate_child_registries_cache"):
         registry.invalidate_child_registries_cache()

@@ -86,6 +86,28 @@ class Given(Static):
         return Schedule(steps, self.full_steps)
 
 
+@dataclass(frozen=True)
+class OneOf(Static):
+    """The schedule made for a run's number of steps, out of several."""
+
+    schedules: tuple[Schedule, ...]
+
+    def __post_init__(self) -> None:
+        counts = [schedule.steps for schedule in self.schedules]
+        if not counts or len(set(counts)) < len(counts):
+            raise ValueError(f"One schedule for each number of steps is needed, at least one; given {counts}.")
+
+    def schedule(self, steps: int) -> Schedule:
+        for schedule in self.schedules:
+            if schedule.steps == steps:
+                return schedule
+        known = ", ".join(str(schedule.steps) for schedule in self.schedules)
+        raise ValueError(
+            f"There are schedules for {known} steps but the run has {steps}. Sample with one of these numbers of "
+            f"steps, or build a schedule for {steps}."
+        )
+
+
 @lru_cache(maxsize=256)
 def _schedule(gate: Static, steps: int) -> Schedule:
     return gate.schedule(steps)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal
 
 from disca.caching.forecasts import Forecast, Learned, RepeatChange, Reuse, Taylor
-from disca.caching.gates import Every, Gate, Given
+from disca.caching.gates import Every, Gate, Given, OneOf
 from disca.caching.policy import Policy, Rule
 from disca.caching.sites import Trunk
 from disca.errors import unknown
 from disca.features import Features
 from disca.schedules import Schedule
 
-FullSteps = Schedule | Iterable[int]
-"""A schedule, which is refused by runs of another length; or the full steps alone, which fit every run long enough."""
+FullSteps = Schedule | Sequence[Schedule] | Iterable[int]
+"""A schedule, which is refused by runs of another length; several, one for each length; or the full steps alone, which
+fit every run long enough."""
 
 
 def reuse(
@@ -129,7 +130,8 @@ def _gate(full_steps: FullSteps | None, every: int | None, warmup: int, phase: i
         raise ValueError("warmup, phase and force_last go with every. With full_steps, list the steps themselves.")
     if isinstance(full_steps, Schedule):
         return Given(full_steps.full_steps, full_steps.steps)
-    return Given(tuple(full_steps or ()))
+    given: tuple[Any, ...] = tuple(full_steps or ())
+    return OneOf(given) if given and all(isinstance(one, Schedule) for one in given) else Given(given)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`disca lab show`: the whole story on this machine."""
+"""`disca lab`: the whole story on this machine, and its weights as a bundle."""
 
 from __future__ import annotations
 
@@ -27,19 +27,45 @@ class Show:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pack:
+    """Write the lab's student, second time and predictor as a bundle, for its guidance-distilled pipeline.
+
+    disca lab bundle --output lab-bundle
+    """
+
+    output: Path
+    """A new folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lab:
     """A small text-to-video world on real model classes: try everything on a laptop.
 
     disca lab show
+
+    disca lab bundle --output lab-bundle
     """
 
-    action: Annotated[Show, tyro.conf.subcommand(name="show")] | Annotated[None, tyro.conf.Suppress]
+    action: (
+        Annotated[Show, tyro.conf.subcommand(name="show")]
+        | Annotated[Pack, tyro.conf.subcommand(name="bundle")]
+        | Annotated[None, tyro.conf.Suppress]
+    )
 
 
 def lab(options: Lab) -> None:
     """Run one action of the lab."""
     if isinstance(options.action, Show):
         show(options.action)
+    if isinstance(options.action, Pack):
+        pack(options.action)
+
+
+def pack(options: Pack) -> None:
+    """Write the bundle."""
+    from disca.lab.bundle import bundle
+
+    print(f"Wrote {bundle().save_pretrained(options.output)}")
 
 
 def show(options: Show) -> None:

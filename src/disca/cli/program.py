@@ -12,6 +12,8 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from disca.cli.check import Check, check
+from disca.cli.import_ import Import, import_
 from disca.cli.lab import Lab, lab
 from disca.cli.report import Report, report
 from disca.cli.sample import Sample, sample
@@ -21,6 +23,8 @@ from disca.cli.train import Train, train
 VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "sample": (Sample, sample),
     "train": (Train, train),
+    "check": (Check, check),
+    "import": (Import, import_),
     "lab": (Lab, lab),
     "report": (Report, report),
     "schedule": (ScheduleOptions, schedule),

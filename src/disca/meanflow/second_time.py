@@ -143,6 +143,11 @@ class SecondTime(Companion):
         parent, _, name = second_path(transformer).rpartition(".")
         hooks.add_child(transformer.get_submodule(parent), name, self.embedder)
 
+    def leave(self, transformer: nn.Module) -> None:
+        """Undo :meth:`adopt`."""
+        parent, _, name = second_path(transformer).rpartition(".")
+        hooks.remove_child(transformer.get_submodule(parent), name)
+
     @staticmethod
     def of(transformer: nn.Module) -> SecondTime | None:
         """The second time that is installed in a transformer."""

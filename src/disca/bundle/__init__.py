@@ -1,0 +1,268 @@
+"""What accelerates one model, on disk: a student, its second time, a predictor, schedules, and what it was made for.
+
+A bundle is a folder: ``bundle.json``, and beside it ``student/`` (a whole transformer), ``second_time/`` and
+``predictor/``, each of which may be missing, and ``records.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch import Tensor, nn
+
+from disca import hooks
+from disca.caching.methods import disca
+from disca.caching.policy import Policy
+from disca.caching.run import Run, attach
+from disca.companion import check_host, describe_host
+from disca.errors import unknown
+from disca.files import check_writable, write_text_atomic
+from disca.meanflow.second_time import SecondTime
+from disca.predictor.network import Predictor
+from disca.schedules import Schedule
+
+SCHEMA = 1
+FILE = "bundle.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeFor:
+    """How a bundle is meant to be used; other uses are warned of. What is None is free."""
+
+    latents: tuple[int, ...] | None = None
+    """Frames, height and width of the latents."""
+    shift: float | None = None
+    """Of the scheduler's times."""
+    guidance: float | None = None
+    """The embedded guidance scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a check found when the bundle was made, and how far other checks may be from it."""
+
+    relative_l2: float
+    """Mean over clips of the relative L2 of the last latents, forecast run to full run."""
+    most: float
+    """The largest value of another check that is still as expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A value: attach it to as many pipelines as you like."""
+
+    host: str
+    """Class of the transformer it is for."""
+    host_config: Mapping[str, Any]
+    base: str | None = None
+    """Where the base model is: a hub id, or words."""
+    licence: str | None = None
+    """Licence of the base, which binds what derives from it."""
+    made_for: MadeFor = field(default_factory=MadeFor)
+    schedules: tuple[Schedule, ...] = ()
+    """The full steps for each number of steps it is for."""
+    measured: Measured | None = None
+    student: nn.Module | None = None
+    """A transformer to sample with in the place of the pipeline's own."""
+    second_time: SecondTime | None = None
+    predictor: Predictor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.predictor is None) != (not self.schedules):
+            raise ValueError("A predictor and schedules go together: give both, or neither.")
+        counts = [schedule.steps for schedule in self.schedules]
+        if len(set(counts)) < len(counts):
+            raise ValueError(f"A bundle has one schedule for each number of steps; given {counts}.")
+
+    @classmethod
+    def for_host(cls, transformer: nn.Module, **parts: Any) -> Bundle:
+        """A bundle for hosts like ``transformer``; ``parts`` are the other fields."""
+        return cls(**describe_host(transformer), **parts)
+
+    @property
+    def policy(self) -> Policy:
+        """The caching policy; without a predictor, every step is full."""
+        return () if self.predictor is None else disca(self.predictor, full_steps=self.schedules)
+
+    @contextmanager
+    def attach(self, pipe: Any, *, full: bool = False) -> Iterator[Run]:
+        """Accelerate a pipeline inside the block; afterwards it is as it was.
+
+        Args:
+            full: compute every step in full, which shows what the forecasts cost in quality.
+
+        Raises:
+            ValueError: a pipeline over another host, or something attached to it already; in a run, a number of steps
+                that the bundle has no schedule for.
+        """
+        check_host(self.host, self.host_config, pipe.transformer, "bundle")
+        self._warn_of_shift(pipe)
+        with ExitStack() as undo:
+            if self.student is not None:
+                own = pipe.transformer
+                pipe.register_modules(transformer=self.student.to(own.device, own.dtype))
+                undo.callback(pipe.register_modules, transformer=own)
+            if self.second_time is not None:
+                undo.enter_context(self.second_time.to(pipe.transformer.device, pipe.transformer.dtype).attach(pipe))
+            if self.predictor is not None:
+                self.predictor.to(pipe.transformer.device, pipe.transformer.dtype)
+            undo.callback(hooks.listen(pipe.transformer, self._warn_of_inputs))
+            yield undo.enter_context(attach(pipe, () if full else self.policy))
+
+    def measure(self, pipe: Any, seeds: Sequence[int], **call: Any) -> float:
+        """How far its forecast runs end from its full runs on this pipeline: mean relative L2 of the last latents.
+
+        Args:
+            pipe: the pipeline to sample with, with whatever adapters, quantisation and resolution it is used with.
+            seeds: of the noise; one run of each kind for each.
+            call: what the pipeline is called with, such as the prompt and ``num_inference_steps``.
+        """
+        errors = []
+        for seed in seeds:
+            ends = []
+            for full in (True, False):
+                with self.attach(pipe, full=full):
+                    noise = torch.Generator().manual_seed(seed)
+                    ends.append(pipe(generator=noise, output_type="latent", return_dict=False, **call)[0])
+            reference, forecast = (end.float().flatten(1) for end in ends)
+            errors.append(((forecast - reference).norm(dim=1) / reference.norm(dim=1)).mean().item())
+        return sum(errors) / len(errors)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the bundle into a new or empty folder, whole or not at all.
+
+        Raises:
+            ValueError: the folder holds something already.
+            OSError: it cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} holds something already. Give a new folder for the bundle.")
+        check_writable(folder.parent)
+        draft = folder.with_name(f".{folder.name}-{uuid4().hex[:8]}")
+        try:
+            draft.mkdir()
+            for name in ("student", "second_time", "predictor"):
+                if (part := getattr(self, name)) is not None:
+                    part.save_pretrained(draft / name)
+            self.update(draft)
+            if folder.exists():
+                folder.rmdir()
+            return draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def update(self, folder: str | Path) -> None:
+        """Write ``bundle.json`` anew; the parts stay."""
+        write_text_atomic(Path(folder) / FILE, json.dumps(self._described(), indent=1) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Bundle:
+        """Read a bundle from a folder, or from the hub by its id.
+
+        Raises:
+            ValueError: no bundle, one of another version, or parts that are missing or damaged.
+        """
+        folder = _local(folder)
+        try:
+            stored = json.loads((folder / FILE).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"{folder} is no bundle: its {FILE} cannot be read ({error}).") from error
+        if not isinstance(stored, dict) or stored.pop("schema", None) != SCHEMA:
+            raise ValueError(f"{folder} is a bundle of another version than {SCHEMA}. Update disca, or make it again.")
+        parts = set(stored.pop("parts", ()))
+        _check_fields(cls, stored, folder)
+        stored["made_for"] = MadeFor(**_tuples(stored["made_for"]))
+        stored["schedules"] = tuple(Schedule(s["steps"], tuple(s["full_steps"])) for s in stored["schedules"])
+        if stored["measured"] is not None:
+            stored["measured"] = Measured(**stored["measured"])
+        for name in parts:
+            stored[name] = _load(name, stored["host"], folder / name).eval().requires_grad_(False)
+        return cls(**stored)
+
+    def _described(self) -> dict[str, Any]:
+        kept = ("host", "host_config", "base", "licence")
+        parts = [name for name in ("student", "second_time", "predictor") if getattr(self, name) is not None]
+        return {
+            "schema": SCHEMA,
+            **{name: getattr(self, name) for name in kept},
+            "made_for": asdict(self.made_for),
+            "schedules": [asdict(schedule) for schedule in self.schedules],
+            "measured": None if self.measured is None else asdict(self.measured),
+            "parts": parts,
+        }
+
+    def _warn_of_shift(self, pipe: Any) -> None:
+        wanted, given = self.made_for.shift, pipe.scheduler.config.get("shift", pipe.scheduler.config.get("flow_shift"))
+        if wanted is not None and given != wanted:
+            _warn(f"was made for a scheduler with shift {wanted:g}, but the pipeline's has {given}")
+
+    def _warn_of_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Look at what the transformer is called with."""
+        latents, guidance = inputs.get("hidden_states"), inputs.get("guidance")
+        wanted = self.made_for
+        if wanted.latents and isinstance(latents, Tensor) and tuple(latents.shape[2:]) != wanted.latents:
+            _warn(f"was made for latents of {_by(wanted.latents)}, but is used at {_by(latents.shape[2:])}")
+        if wanted.guidance is not None and isinstance(guidance, Tensor):
+            scale = float(guidance.flatten()[0]) / 1000  # the embedding is fed a thousand times the scale
+            if abs(scale - wanted.guidance) > 0.01 * wanted.guidance:  # half precision rounds it
+                _warn(f"was made for a guidance scale of {wanted.guidance:g}, but is used with {scale:g}")
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"This bundle {what}. Its quality there is not known: run `disca check`.", stacklevel=3)
+
+
+def _by(sizes: Any) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _local(folder: str | Path) -> Path:
+    if Path(folder).is_dir():
+        return Path(folder)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(folder)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(f"There is no folder {folder}, and the hub has no such bundle: {error}") from error
+
+
+def _load(part: str, host: str, folder: Path) -> Any:
+    """A part of a bundle, strictly: every weight there, none left over."""
+    if part != "student":
+        return {"second_time": SecondTime, "predictor": Predictor}[part].from_pretrained(folder)
+    import diffusers
+
+    try:
+        student, found = getattr(diffusers, host).from_pretrained(
+            folder, output_loading_info=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The bundle's student in {folder} cannot be loaded: {error}") from error
+    if wrong := {key: value for key, value in found.items() if value}:
+        raise ValueError(f"The bundle's student in {folder} does not fit {host}: {wrong}.")
+    return student
+
+
+def _check_fields(cls: type[Bundle], stored: Mapping[str, Any], folder: Path) -> None:
+    known = {item.name for item in fields(cls)} - {"student", "second_time", "predictor"}
+    for name in stored:
+        if name not in known:
+            raise ValueError(f"{folder / FILE}: {unknown('field', name, known)}")
+    if missing := known - set(stored):
+        raise ValueError(f"{folder / FILE} has no {', '.join(sorted(missing))}.")
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

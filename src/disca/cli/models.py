@@ -1,0 +1,29 @@
+"""Pipelines by the names that the command line takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from disca.errors import unknown
+
+
+def open_pipeline(name: str) -> Any:
+    """A folder with a pipeline of diffusers, or one of the lab's by its name; on the GPU where there is one.
+
+    Raises:
+        ValueError: neither.
+    """
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (Path(name) / "model_index.json").is_file():
+        from diffusers import DiffusionPipeline
+
+        return DiffusionPipeline.from_pretrained(name, use_safetensors=True).to(device)
+    from disca.lab import weights
+    from disca.lab.sample import MODELS
+
+    if name not in MODELS:
+        raise ValueError(f"{unknown('model', name, MODELS)} A folder with a diffusers pipeline would do too.")
+    return weights.pipeline(MODELS[name]).to(device)

@@ -1,0 +1,25 @@
+"""The lab's weights as a bundle, for the guidance-distilled pipeline: what a user of a big model would be given."""
+
+from __future__ import annotations
+
+from disca.bundle import Bundle, MadeFor
+from disca.lab import weights
+from disca.lab.measure import GUIDANCE
+from disca.schedules import Schedule
+
+SCHEDULES = (Schedule(8, (0, 2, 4, 7)), Schedule(20, (0, 1, 2, 5, 9, 13, 17, 19)))
+
+
+def bundle() -> Bundle:
+    """Student, second time, predictor and the authors' schedules."""
+    pipe = weights.pipeline("student")
+    return Bundle.for_host(
+        pipe.transformer,
+        base="the lab's guidance-distilled pipeline: disca.lab.weights.pipeline('distilled')",
+        licence="apache-2.0",
+        made_for=MadeFor(latents=tuple(pipe.codec.latent_shape), shift=pipe.scheduler.config.shift, guidance=GUIDANCE),
+        schedules=SCHEDULES,
+        student=pipe.transformer,
+        second_time=pipe.second_time,
+        predictor=weights.predictor(),
+    )
