@@ -5,10 +5,32 @@ from __future__ import annotations
 from torch import nn
 
 from disca.adapters.adapter import Adapter
+from disca.adapters.anyflow import ANYFLOW
+from disca.adapters.cogvideox import COGVIDEOX
+from disca.adapters.flux import FLUX
 from disca.adapters.hunyuan_video import HUNYUAN_VIDEO
 from disca.adapters.hunyuan_video_15 import HUNYUAN_VIDEO_15
+from disca.adapters.hunyuan_video_framepack import HUNYUAN_VIDEO_FRAMEPACK
+from disca.adapters.ltx import LTX
+from disca.adapters.mochi import MOCHI
+from disca.adapters.qwen_image import QWEN_IMAGE
+from disca.adapters.wan import WAN
 
-ADAPTERS: dict[str, Adapter] = {adapter.transformer: adapter for adapter in (HUNYUAN_VIDEO, HUNYUAN_VIDEO_15)}
+ADAPTERS: dict[str, Adapter] = {
+    adapter.transformer: adapter
+    for adapter in (
+        HUNYUAN_VIDEO,
+        HUNYUAN_VIDEO_FRAMEPACK,
+        HUNYUAN_VIDEO_15,
+        WAN,
+        ANYFLOW,
+        COGVIDEOX,
+        LTX,
+        MOCHI,
+        FLUX,
+        QWEN_IMAGE,
+    )
+}
 
 
 def describe(adapter: Adapter) -> Adapter:

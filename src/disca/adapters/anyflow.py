@@ -1,0 +1,12 @@
+"""AnyFlow (arXiv 2605.13724): Wan's trunk, trained as a flow map, with an input for r of its own. Its causal sibling,
+``AnyFlowFARTransformer3DModel``, writes key-value caches of finished chunks as it goes, and is not described."""
+
+from disca.adapters.adapter import Adapter
+
+ANYFLOW = Adapter(
+    transformer="AnyFlowTransformer3DModel",
+    stacks=("blocks",),
+    context=None,
+    block_arguments={"dim": "width", "num_heads": "num_attention_heads"},
+    second_timestep="r_timestep",
+)

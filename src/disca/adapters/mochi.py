@@ -1,0 +1,14 @@
+"""Mochi 1: counts from 0 (noise) up to 1000 (data), has narrower text tokens, and drops them in its last block."""
+
+from disca.adapters.adapter import Adapter
+
+MOCHI = Adapter(
+    transformer="MochiTransformer3DModel",
+    stacks=("transformer_blocks",),
+    fuse_jointly=False,
+    context_width=("pooled_projection_dim",),
+    block_arguments={"dim": "width"},
+    last_block={"context_pre_only": True},
+    time_ascends=True,
+    time_embedder="time_embed.timestep_embedder",
+)
