@@ -1,6 +1,7 @@
 """What the laws range over: every published method, and hosts that sample with it.
 
-A new host joins by a row in ``HOSTS``; methods are listed by the library itself.
+Families and stock pipelines join by a row in ``tests/families.py`` and ``tests/pipelines.py``; methods are listed by
+the library itself. Hosts in ``THOROUGH`` go with every method, the others with the predictor, which uses all of a host.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ import torch
 from torch import Tensor, nn
 
 import disca
+from disca.adapters import adapter_for
 from disca.caching.methods import METHODS, from_name
 from disca.caching.policy import Policy
-
-
-class Interrupted(Exception):
-    """Somebody stopped the sampling."""
+from tests.families import FAMILIES, Family
+from tests.pipelines import PIPELINES, Interrupted, Sampler
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Host:
     """Something to attach to, and a way to sample from it."""
 
     target: Any
-    transformer: nn.Module
+    transformers: list[Any]
     sample: Callable[..., Tensor]
     """``sample(steps=4, seed=0, batch=1, size=8, stop_after=None)``: latents; raises Interrupted after that step."""
     branches: int = 2
@@ -37,6 +37,29 @@ class Host:
     """What attach takes beside the target for a run of so many steps."""
     must_restart: bool = False
     """Whether a run that was given up within its first step has to be told so."""
+    switch: int | None = None
+    """The step of a run of four that the second of two transformers begins with."""
+
+    @property
+    def transformer(self) -> Any:
+        """The transformer, or the one that begins."""
+        return self.transformers[0]
+
+    def __post_init__(self) -> None:
+        self.models = nn.ModuleList(self.transformers)  # all that attaching touches
+
+    def blocks(self, index: int) -> list[nn.Module]:
+        """The trunk of a transformer, also while attached."""
+        return adapter_for(self.transformers[index]).blocks(self.transformers[index])
+
+    def full(self, scheduled: tuple[int, ...]) -> tuple[int, ...]:
+        """Steps computed in full in a run of four: the scheduled ones, and the first after a switch."""
+        return tuple(sorted({*scheduled, *(() if self.switch is None else (self.switch,))}))
+
+    def steps_of(self, index: int) -> range:
+        """The steps of a run of four that a transformer takes."""
+        switch = 4 if self.switch is None else self.switch
+        return range(switch) if index == 0 else range(switch, 4)
 
     def attach(self, policy: Policy, *, steps: int = 4) -> disca.Run:
         return disca.attach(self.target, policy, **self.options(steps))
@@ -46,76 +69,47 @@ class Host:
 class BareLoop:
     """An Euler sampler around a bare transformer, with or without names for its two branches."""
 
-    transformer: nn.Module
-    inputs: Callable[..., dict[str, Any]]
+    transformer: Any
+    family: Family
     named: bool
 
     def timesteps(self, steps: int) -> dict[str, Any]:
-        return {"timesteps": [1000 * (1 - step / steps) for step in range(steps)]}
+        at = adapter_for(self.transformer).timestep_at
+        return {"timesteps": [at(1 - step / steps) for step in range(steps)]}
 
     @torch.no_grad()
     def __call__(
         self, steps: int = 4, seed: int = 0, batch: int = 1, size: int = 8, stop_after: int | None = None
     ) -> Tensor:
-        cond, uncond = (self.inputs(self.transformer, batch=batch, size=size, seed=seed + i) for i in (0, 100))
-        x = cond["hidden_states"]
-        for step, timestep in enumerate(self.timesteps(steps)["timesteps"]):
-            up = self.velocity({**cond, "hidden_states": x}, "cond", timestep)
-            down = self.velocity({**uncond, "hidden_states": x}, "uncond", timestep)
-            x = x - (2 * up - down) / steps
+        cond, uncond = (self.inputs(batch=batch, size=size, seed=seed + i) for i in (0, 100))
+        x = cond["hidden_states"].clone()
+        for step in range(steps):
+            up = self.velocity({**cond, "hidden_states": x}, "cond", step, steps)
+            down = self.velocity({**uncond, "hidden_states": x}, "uncond", step, steps)
+            x[:, : up.shape[1]] -= (2 * up - down) / steps
             if step == stop_after:
                 raise Interrupted("stopped")
         return x
 
-    def velocity(self, inputs: dict[str, Any], branch: str, timestep: float) -> Tensor:
-        inputs = {k: v.to(self.transformer.dtype) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    def inputs(self, **options: Any) -> dict[str, Any]:
+        return self.family.inputs(self.transformer, **options)
+
+    def velocity(self, inputs: dict[str, Any], branch: str, step: int, steps: int = 4) -> Tensor:
         with self.transformer.cache_context(branch) if self.named else nullcontext():
-            return self.transformer(timestep=torch.full((len(inputs["hidden_states"]),), timestep), **inputs)[0]
+            return self.family.call(self.transformer, inputs, 1 - step / steps, 1 - (step + 1) / steps)
 
 
-@dataclass
-class StockPipeline:
-    """diffusers' own HunyuanVideoPipeline with true guidance: prompt embeddings in, latents out."""
-
-    pipe: Any
-    inputs: Callable[..., dict[str, Any]]
-
-    def __call__(
-        self, steps: int = 4, seed: int = 0, batch: int = 1, size: int = 8, stop_after: int | None = None
-    ) -> Tensor:
-        def stop(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            if step == stop_after:
-                raise Interrupted("stopped")
-            return tensors
-
-        return self.pipe(
-            **self.prompt("", batch, seed), **self.prompt("negative_", batch, seed + 100),
-            true_cfg_scale=2.0, height=8 * size, width=8 * size, num_frames=9, num_inference_steps=steps,
-            generator=torch.Generator().manual_seed(seed), output_type="latent", return_dict=False,
-            callback_on_step_end=stop,
-        )[0]  # fmt: skip
-
-    def prompt(self, prefix: str, batch: int, seed: int) -> dict[str, Tensor]:
-        inputs = self.inputs(self.pipe.transformer, batch=batch, seed=seed)
-        return {
-            f"{prefix}prompt_embeds": inputs["encoder_hidden_states"],
-            f"{prefix}prompt_attention_mask": inputs["encoder_attention_mask"],
-            f"{prefix}pooled_prompt_embeds": inputs["pooled_projections"],
-        }
+def bare(family: str, *, named: bool = True, seed: int = 0) -> Host:
+    transformer = FAMILIES[family].transformer(seed)
+    named = named and hasattr(transformer, "cache_context")
+    loop = BareLoop(transformer, FAMILIES[family], named)
+    return Host(transformer, [transformer], loop, options=loop.timesteps, must_restart=not named)
 
 
-def bare(transformer: nn.Module, inputs: Callable[..., dict[str, Any]], *, named: bool) -> Host:
-    loop = BareLoop(transformer, inputs, named)
-    return Host(transformer, transformer, loop, options=loop.timesteps, must_restart=not named)
-
-
-def pipeline(transformer: nn.Module, inputs: Callable[..., dict[str, Any]]) -> Host:
-    from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline
-
-    parts = dict.fromkeys(("text_encoder", "tokenizer", "vae", "text_encoder_2", "tokenizer_2"))
-    pipe = HunyuanVideoPipeline(transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0), **parts)
-    pipe.set_progress_bar_config(disable=True)
-    return Host(pipe, transformer, StockPipeline(pipe, inputs))
+def pipeline(name: str, *, seed: int = 0) -> Host:
+    stock = PIPELINES[name]
+    sampler = Sampler(stock, seed)
+    return Host(sampler.pipe, sampler.transformers, sampler, branches=stock.branches, switch=stock.switch)
 
 
 @dataclass
@@ -148,37 +142,53 @@ def lab_parts() -> dict[str, Any]:
     return pipeline(size, seed=0).components
 
 
-def lab(make: Callable[..., nn.Module]) -> Host:
+def lab(*, seed: int = 0) -> Host:
     from disca.lab.pipeline import LabPipeline
 
-    transformer = make(in_channels=8, out_channels=8, patch_size=1, pooled_projection_dim=16)
+    changes = {"in_channels": 8, "out_channels": 8, "patch_size": 1, "pooled_projection_dim": 16}
+    transformer = FAMILIES["hunyuan_video"].transformer(seed, **changes)
     second = disca.SecondTime.for_host(transformer)
     pipe = LabPipeline(**{**lab_parts(), "transformer": transformer, "second_time": second})
     pipe.set_progress_bar_config(disable=True)
-    return Host(pipe, transformer, LabStudent(pipe))
+    return Host(pipe, [transformer], LabStudent(pipe))
 
 
 HOSTS: dict[str, Callable[..., Host]] = {
-    "transformer": lambda make, inputs: bare(make(), inputs, named=True),
-    "transformer_without_names": lambda make, inputs: bare(make(), inputs, named=False),
-    "pipeline": lambda make, inputs: pipeline(make(guidance_embeds=True), inputs),
-    "lab": lambda make, inputs: lab(make),
+    **{name: partial(bare, name) for name in FAMILIES},
+    "hunyuan_video/nameless": partial(bare, "hunyuan_video", named=False),
+    **{name: partial(pipeline, name) for name in PIPELINES},
+    "lab": lab,
 }
+
+THOROUGH = ("hunyuan_video", "hunyuan_video/nameless", "HunyuanVideoPipeline", "lab")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "hosts(*names): the hosts a law ranges over, where it is not all of them")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("hosts")
+    hosts = marker.args if marker else tuple(HOSTS)
+    if "method" in metafunc.fixturenames:
+        pairs = [(host, name) for host in hosts for name in METHODS if host in THOROUGH or name == "disca"]
+        metafunc.parametrize(("host", "method"), pairs, indirect=True)
+    elif "host" in metafunc.fixturenames:
+        metafunc.parametrize("host", hosts, indirect=True)
 
 
 @pytest.fixture
-def make_host(make_hunyuan: Any, make_inputs: Any) -> Callable[..., Host]:
+def host(request: pytest.FixtureRequest) -> Host:
+    return HOSTS[request.param]()
+
+
+@pytest.fixture
+def make_host() -> Callable[..., Host]:
     """A host by its name, with weights of its own for each seed."""
-    return lambda name, **options: HOSTS[name](partial(make_hunyuan, **options), make_inputs)
+    return lambda name, **options: HOSTS[name](**options)
 
 
-@pytest.fixture(params=["transformer", "pipeline", "lab"])
-def host(request: pytest.FixtureRequest, make_host: Any) -> Host:
-    """A host. Names of branches make no difference but to law 3, which ranges over all of ``HOSTS``."""
-    return make_host(request.param)
-
-
-@pytest.fixture(params=METHODS)
+@pytest.fixture
 def method(request: pytest.FixtureRequest, host: Host) -> Callable[..., Policy]:
     """A method, for this host, as a function of when to compute in full."""
     options = {}

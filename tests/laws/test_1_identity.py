@@ -23,7 +23,7 @@ def test_measuring_changes_no_bit(host: Any) -> None:
         assert run.summary().bytes_held == 0
 
 
-@pytest.mark.parametrize("host", ["pipeline"], indirect=True)
+@pytest.mark.hosts("HunyuanVideoPipeline", "WanPipeline", "CogVideoXPipeline/DDIM", "MochiPipeline", "FluxPipeline")
 def test_computing_every_step_changes_no_bit_in_bfloat16(host: Any, method: Any) -> None:
     """The host receives its own rounded timestep, whatever the run reads off the scheduler."""
     host.transformer.to(torch.bfloat16)

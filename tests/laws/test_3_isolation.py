@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from tests.families import FAMILIES
 
 
-@pytest.fixture(params=["transformer", "transformer_without_names", "pipeline", "lab"])
-def host(request: pytest.FixtureRequest, make_host: Any) -> Any:
-    return make_host(request.param)
-
-
-@pytest.mark.parametrize("host", ["transformer", "transformer_without_names"], indirect=True)
+@pytest.mark.hosts("hunyuan_video", "hunyuan_video/nameless", *(name for name in FAMILIES if name != "hunyuan_video"))
 def test_branches_do_not_see_each_other(host: Any, method: Any) -> None:
     """What one branch gets is what it would get alone."""
 
@@ -24,10 +21,10 @@ def test_branches_do_not_see_each_other(host: Any, method: Any) -> None:
     def first_branch(branches: tuple[str, ...]) -> list[Tensor]:
         outputs = []
         with host.attach(method(every=2)):
-            for step, timestep in enumerate(host.options(4)["timesteps"]):
+            for step in range(4):
                 for index, branch in enumerate(branches):
-                    inputs = host.sample.inputs(host.transformer, seed=10 * step + index)
-                    velocity = host.sample.velocity(inputs, branch, timestep)
+                    inputs = host.sample.inputs(seed=10 * step + index)
+                    velocity = host.sample.velocity(inputs, branch, step)
                     outputs += [velocity] if index == 0 else []
         return outputs
 
@@ -47,7 +44,7 @@ def test_runs_do_not_see_each_other(host: Any, method: Any) -> None:
     with host.attach(method(every=2)) as run:
         for way, latents in zip(ways, expected, strict=True):
             assert torch.equal(host.sample(**way), latents)
-            assert run.summary().transformer_evaluations == 2 * host.branches
+            assert run.summary().transformer_evaluations == len(host.full((0, 2))) * host.branches
             assert run.bytes_held() == 0
 
 
@@ -65,7 +62,7 @@ def test_a_run_after_an_aborted_run_equals_a_fresh_run(host: Any, method: Any, s
 
 
 def test_a_run_after_a_failure_in_its_first_call_equals_a_fresh_run(host: Any, method: Any) -> None:
-    block: nn.Module = host.transformer.single_transformer_blocks[2]
+    block = host.blocks(0)[-1]
     with host.attach(method(every=2)):
         expected = host.sample(seed=1)
     with host.attach(method(every=2)) as run:
@@ -77,9 +74,9 @@ def test_a_run_after_a_failure_in_its_first_call_equals_a_fresh_run(host: Any, m
         assert len(run.summary().branches) == host.branches
 
 
-@pytest.mark.parametrize("host", ["transformer"], indirect=True)
+@pytest.mark.hosts("hunyuan_video")
 def test_one_policy_serves_two_threads(host: Any, make_host: Any, method: Any) -> None:
-    policy, hosts = method(every=2), [host, make_host("transformer", seed=1)]
+    policy, hosts = method(every=2), [host, make_host("hunyuan_video", seed=1)]
 
     def sample(host: Any) -> Tensor:
         with host.attach(policy):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
 from torch import nn
 
 import disca
-
-STACKS = ("transformer_blocks", "single_transformer_blocks")
 
 
 @pytest.mark.parametrize(
@@ -26,10 +23,13 @@ STACKS = ("transformer_blocks", "single_transformer_blocks")
 def test_each_block_runs_once_per_full_step_and_branch(
     host: Any, method: Any, when: dict[str, Any], full_steps: tuple[int, ...]
 ) -> None:
-    counts = count_calls(host.transformer)
+    counts = [count_calls(host.blocks(index)) for index in range(len(host.transformers))]
     with host.attach(method(**when)) as run:
         host.sample()
-    assert counts == dict.fromkeys(counts, len(full_steps) * host.branches)
+    full_steps = host.full(full_steps)
+    for index, calls in enumerate(counts):
+        own = [step for step in full_steps if step in host.steps_of(index)]
+        assert calls == [len(own) * host.branches] * len(host.blocks(index))
     summary = run.summary()
     assert summary.evaluations == dict.fromkeys(summary.branches, len(full_steps))
     assert len(summary.branches) == host.branches
@@ -38,16 +38,17 @@ def test_each_block_runs_once_per_full_step_and_branch(
         assert sorted(steps.full + steps.forecast) == list(range(4))
 
 
-def count_calls(transformer: nn.Module) -> Counter[str]:
+def count_calls(blocks: list[nn.Module]) -> list[int]:
     """Counts, from here on, the calls of each block."""
-    counts: Counter[str] = Counter()
+    counts = [0] * len(blocks)
 
-    def count(name: str) -> Any:
-        return lambda *_: counts.update([name])
+    def count(index: int) -> Any:
+        def one_more(*_: Any) -> None:
+            counts[index] += 1
 
-    for name, module in transformer.named_modules():
-        if name.rpartition(".")[0] in STACKS:
-            counts[name] = 0
-            module.register_forward_pre_hook(count(name))
-    assert len(counts) == 5
+        return one_more
+
+    assert len(blocks) > 1
+    for index, block in enumerate(blocks):
+        block.register_forward_pre_hook(count(index))
     return counts
