@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from disca.adapters import adapter_for
 from disca.meanflow.second_time import SecondTime, second_path
+from disca.official import sinusoid
 from disca.official.naming import PREDICTORS, SWAPPED, TRANSFORMERS, Naming
 from disca.predictor.network import Predictor
 
@@ -42,7 +43,8 @@ def load_transformer(host: nn.Module, weights: Weights) -> nn.Module:
 
     HunyuanVideo 1.0 has no second time in diffusers. Where the host has none yet, one is added
     (``time_text_embed.timestep_embedder_r``, averaged with the time embedding as the authors do) and becomes part of
-    the host, its state dict included. Sample inside ``disca.attach``, which tells it the steps.
+    the host, its state dict included. Sample inside ``disca.attach``, which tells it the steps. Sinusoids of times and
+    guidance are from then on rounded the same way on every processor; see :mod:`disca.official.sinusoid`.
 
     Args:
         host: a ``HunyuanVideoTransformer3DModel``, or a ``HunyuanVideo15Transformer3DModel`` with
@@ -64,6 +66,8 @@ def load_transformer(host: nn.Module, weights: Weights) -> nn.Module:
     if added is not None:
         added.install(host)
         added.adopt(host)
+        sinusoid.install(added)
+    sinusoid.install(host)
     _load(host, converted)
     return host
 
