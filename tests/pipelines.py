@@ -53,7 +53,7 @@ class Sampler:
     def __call__(
         self, steps: int = 4, seed: int = 0, batch: int = 1, size: int = 8, stop_after: int | None = None, **more: Any
     ) -> Tensor:
-        drawn, dtype = self.stock.arguments(self.pipe, Draw(seed), batch, size), self.pipe.transformer.dtype
+        drawn, dtype = self.stock.arguments(self.pipe, Draw(seed), batch, size), self.transformers[0].dtype
         given = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in drawn.items()} | more
         with self._stopping(stop_after, given):
             return self.pipe(
