@@ -27,3 +27,14 @@ def open_pipeline(name: str) -> Any:
     if name not in MODELS:
         raise ValueError(f"{unknown('model', name, MODELS)} A folder with a diffusers pipeline would do too.")
     return weights.pipeline(MODELS[name]).to(device)
+
+
+def open_transformer(name: str) -> Any:
+    """The transformer of a model on the meta device, or one of the lab's.
+
+    Raises:
+        ValueError: no such model.
+    """
+    from disca.bench.describe import load_on_meta
+
+    return load_on_meta(name) if Path(name).is_dir() else open_pipeline(name).transformer

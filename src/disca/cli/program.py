@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from disca.cli.check import Check, check
+from disca.cli.describe import Describe, describe
 from disca.cli.import_ import Import, import_
 from disca.cli.lab import Lab, lab
 from disca.cli.report import Report, report
@@ -24,6 +25,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "sample": (Sample, sample),
     "train": (Train, train),
     "check": (Check, check),
+    "describe": (Describe, describe),
     "import": (Import, import_),
     "lab": (Lab, lab),
     "report": (Report, report),
