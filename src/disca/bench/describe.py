@@ -50,9 +50,7 @@ def describe(transformer: nn.Module) -> Description:
         ValueError: nobody described its family.
     """
     adapter = adapter_for(transformer)
-    stacks = tuple(
-        _stack(name, getattr(transformer, name)) for name in adapter.stacks if len(getattr(transformer, name))
-    )
+    found = [(name, getattr(transformer, name)) for name in adapter.stacks]
     with torch.device("meta"):
         bare = type(transformer).from_config(transformer.config)
     predictors = {depth: _count(Predictor.from_host(bare, depth=depth)) for depth in range(1, MOST_BLOCKS + 1)}
