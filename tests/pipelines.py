@@ -74,7 +74,7 @@ class Sampler:
             stop(self.pipe, self.pipe.scheduler.step_index or 0, None, {})
 
         if self.stock.calls_back:
-            given["callback_on_step_end"] = stop
+            given.setdefault("callback_on_step_end", stop)
             yield
             return
         hook = self.pipe.transformer.register_forward_hook(stop_in_call)
