@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import disca
 from disca.bundle import Bundle, MadeFor, Measured
 from disca.schedules import Schedule
-from tests.conftest import redraw
+from tests.families import redraw
 
 Make = Callable[..., nn.Module]
 SCHEDULES = (Schedule(4, (0, 2)), Schedule(6, (0, 1, 3)))

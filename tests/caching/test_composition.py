@@ -9,9 +9,12 @@ import pytest
 import torch
 from diffusers.hooks import apply_group_offloading
 from diffusers.hooks.group_offloading import ModuleGroup
+from peft import LoraConfig
 from torch import Tensor, nn
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 import disca
+from tests.families import redraw
 
 TIMESTEPS = [1000.0, 800.0, 500.0, 200.0]
 
@@ -112,3 +115,81 @@ def test_weights_are_saved_while_attached(hunyuan: nn.Module, tmp_path: Any) -> 
         hunyuan.save_pretrained(tmp_path)
     again = type(hunyuan).from_pretrained(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), hunyuan.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(hunyuan: nn.Module, make_inputs: Any, dtype: torch.dtype) -> None:
+    hunyuan.to(dtype)
+    predictor = redraw(disca.Predictor.from_host(hunyuan, depth=1))
+    assert predictor.dtype == dtype
+    inputs = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in make_inputs(hunyuan).items()}
+
+    @torch.no_grad()
+    def loop() -> Tensor:
+        return torch.stack([hunyuan(timestep=torch.tensor([t]), **inputs)[0] for t in TIMESTEPS])
+
+    plain = loop()
+    with disca.attach(hunyuan, disca.disca(predictor, every=1), timesteps=TIMESTEPS):
+        assert torch.equal(loop(), plain)
+    for policy in (disca.disca(predictor, every=2), disca.taylor(every=2)):
+        with disca.attach(hunyuan, policy, timesteps=TIMESTEPS):
+            sampled = loop()
+        assert sampled.dtype == dtype and sampled.isfinite().all()
+        assert torch.equal(sampled[0], plain[0]) and not torch.equal(sampled[1], plain[1])
+
+
+@pytest.mark.parametrize("adapter_first", [True, False])
+def test_a_lora_counts_whenever_it_comes(
+    hunyuan: nn.Module, sample: Any, expected: Tensor, adapter_first: bool
+) -> None:
+    config = LoraConfig(r=2, target_modules=["to_q", "to_v", "proj_mlp"], init_lora_weights=False)
+
+    def add() -> None:
+        torch.manual_seed(0)
+        hunyuan.add_adapter(config)
+
+    if adapter_first:
+        add()
+    with disca.attach(hunyuan, disca.taylor(every=2), timesteps=TIMESTEPS):
+        if not adapter_first:
+            add()
+        sampled = sample()
+    assert not torch.allclose(sampled, expected)
+    with disca.attach(hunyuan, disca.taylor(every=2), timesteps=TIMESTEPS):
+        assert torch.equal(sample(), sampled)
+    hunyuan.delete_adapters("default")
+    hunyuan.disable_adapters() if hunyuan._hf_peft_config_loaded else None
+    plain = sample()
+    with disca.attach(hunyuan, disca.reuse(every=1), timesteps=TIMESTEPS):
+        assert torch.equal(sample(), plain)
+
+
+def test_a_quantised_host(hunyuan: nn.Module, sample: Any, expected: Tensor) -> None:
+    copied = disca.Predictor.from_host(hunyuan, depth=1, init="host").state_dict()
+    quantize_(hunyuan, Int8WeightOnlyConfig())
+    plain = sample()
+    with disca.attach(hunyuan, disca.reuse(every=1), timesteps=TIMESTEPS):
+        assert torch.equal(sample(), plain)
+    with disca.attach(hunyuan, disca.taylor(every=2), timesteps=TIMESTEPS):
+        torch.testing.assert_close(sample(), expected, rtol=0.1, atol=0.02)
+    rounded = disca.Predictor.from_host(hunyuan, depth=1, init="host")  # its copies are not quantised
+    for name, value in rounded.state_dict().items():
+        assert type(value) is Tensor and (not name.startswith("blocks") or (value - copied[name]).abs().max() < 0.01)
+    with disca.attach(hunyuan, disca.disca(rounded, every=2), timesteps=TIMESTEPS) as run:
+        assert sample().isfinite().all()
+    assert run.summary().forecasts == 2
+
+
+@pytest.mark.long
+def test_a_compiled_predictor_is_compiled_once(hunyuan: nn.Module, sample: Any, graphs: Any) -> None:
+    predictor = redraw(disca.Predictor.from_host(hunyuan, depth=2))
+    policy = disca.disca(predictor, every=2)
+    with disca.attach(hunyuan, policy, timesteps=TIMESTEPS):
+        expected = sample()
+    for network in (hunyuan, predictor):
+        network.compile_repeated_blocks(fullgraph=True, backend="eager")
+    with disca.attach(hunyuan, policy, timesteps=TIMESTEPS):
+        assert torch.equal(sample(), expected)
+        first = graphs()
+        assert torch.equal(sample(), expected)
+    assert graphs() == first and first[1] == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from torch import Tensor, nn
 
 from disca.adapters import ADAPTERS, Adapter, adapter_for, describe
@@ -295,3 +296,10 @@ def test_it_takes_the_host_s_dtype(hunyuan: nn.Module, make_inputs: Make) -> Non
 def test_options_that_make_no_sense_are_refused(hunyuan: nn.Module, options: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Predictor.from_host(hunyuan, **options)
+
+
+def test_a_host_with_an_adapter_cannot_be_copied(hunyuan: nn.Module) -> None:
+    hunyuan.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    with pytest.raises(ValueError, match="cannot be copied"):
+        Predictor.from_host(hunyuan, init="host")
+    Predictor.from_host(hunyuan)

@@ -9,7 +9,7 @@ from importlib import import_module
 from inspect import BoundArguments, Parameter, Signature, signature
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from disca.adapters import Adapter
 from disca.adapters.adapter import is_named
@@ -60,6 +60,26 @@ def build_block(
             f"adapter what it is called there: block_arguments={{{missing[0]!r}: ...}}."
         )
     return block(**given)
+
+
+def copy_block(copy: nn.Module, original: nn.Module) -> None:
+    """Give a new block the weights of a host's; those that are quantised are rounded, not quantised, in the copy.
+
+    Raises:
+        ValueError: the host's block has other weights than its class gives it, such as an adapter's.
+    """
+    state = {name: _dequantised(value) for name, value in original.state_dict().items()}
+    try:
+        copy.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The host's {type(original).__name__} cannot be copied: {error}. Take adapters off or fuse them first, or "
+            "start the predictor with init='random'."
+        ) from error
+
+
+def _dequantised(value: Tensor) -> Tensor:
+    return value if type(value) is Tensor else value.dequantize()
 
 
 def conditioning_names(block: type[nn.Module], adapter: Adapter) -> list[str]:

@@ -16,7 +16,15 @@ from disca.adapters import ADAPTERS, Adapter, adapter_for
 from disca.companion import Companion, describe_host
 from disca.errors import unknown
 from disca.features import Features
-from disca.predictor.blocks import build_block, conditioning_names, import_block, name_of, run_block, translation
+from disca.predictor.blocks import (
+    build_block,
+    conditioning_names,
+    copy_block,
+    import_block,
+    name_of,
+    run_block,
+    translation,
+)
 
 Residual = Literal["none", "cache"]
 Init = Literal["random", "host"]
@@ -106,7 +114,8 @@ class Predictor(Companion):
         if len(originals) < (depth if init == "host" else 1):
             raise ValueError(f"{adapter.transformer}.{stack} has {len(originals)} blocks, too few to copy {depth}.")
         first = next(block for name in adapter.stacks for block in getattr(transformer, name).children())
-        weight = max(originals[-1].parameters(), key=Tensor.numel)  # some hosts keep small ones in float32
+        floating = [value for value in originals[-1].parameters() if value.is_floating_point()]
+        weight = max(floating, key=Tensor.numel)  # some hosts keep small ones in float32
         with weight.device if weight.is_meta else nullcontext():
             predictor = cls(
                 **describe_host(transformer),
@@ -117,7 +126,7 @@ class Predictor(Companion):
             )
         if init == "host":
             for copy, original in zip(predictor.blocks, originals[-depth:], strict=True):
-                copy.load_state_dict(original.state_dict())
+                copy_block(copy, original)
         return predictor.to(weight)  # its device and dtype
 
     def forward(self, current: Features, cached: Features, conditioning: Mapping[str, Any]) -> Features:

@@ -1,0 +1,113 @@
+"""What attaching costs: `python benchmarks/overhead.py`. About a minute; leave the machine alone meanwhile.
+
+Writes benchmarks/records/overhead.json: the seconds of a run with every step full through `disca.attach` over those of
+the plain run, and the share of a forecast step that is spent neither in the predictor nor in the host's own embedders and
+final layer. Medians over pairs of runs that take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+import disca
+from disca.files import write_text_atomic
+from disca.lab import weights
+from disca.lab.words import EXAMPLE
+from disca.provenance import command_line, hardware, now, versions
+
+FILE = Path(__file__).parent / "records" / "overhead.json"
+PAIRS, STEPS = 10, 8
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall-clock of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def full_over_plain(pipe: Any) -> list[float]:
+    """Ratios of pairs of runs, the order of which alternates."""
+
+    def plain() -> None:
+        pipe(EXAMPLE, num_inference_steps=STEPS, generator=torch.Generator().manual_seed(0), output_type="latent")
+
+    def attached() -> None:
+        with disca.attach(pipe):
+            plain()
+
+    for work in (plain, attached):
+        work()
+    ratios = []
+    for pair in range(PAIRS):
+        order = (plain, attached) if pair % 2 else (attached, plain)
+        found = {work: seconds(work) for work in order}
+        ratios.append(found[attached] / found[plain])
+    return ratios
+
+
+@contextmanager
+def timed(modules: list[nn.Module], into: list[float]) -> Iterator[None]:
+    """Adds up the seconds that are spent inside ``modules``, none of which is inside another."""
+    started: list[float] = []
+    handles = [m.register_forward_pre_hook(lambda *_: started.append(time.perf_counter())) for m in modules]
+    handles += [m.register_forward_hook(lambda *_: into.append(time.perf_counter() - started.pop())) for m in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def outside_share(pipe: Any, predictor: Any) -> list[float]:
+    """Shares of forecast calls of the transformer that are ours: all but the predictor and the host's own parts."""
+    host = pipe.transformer
+    stacks = ("transformer_blocks", "single_transformer_blocks")
+    own = [module for name, module in host.named_children() if name not in stacks]
+    cond = pipe.encode_prompt([EXAMPLE])
+    x = torch.randn(1, host.config.in_channels, *pipe.codec.latent_shape, generator=torch.Generator().manual_seed(0))
+    timesteps = [1000.0, 900.0, 700.0, 400.0]
+    second = pipe.second_time
+    second.install(host)
+    shares = []
+    for _ in range(PAIRS + 1):
+        with disca.attach(host, disca.disca(predictor, full_steps=(0,)), timesteps=timesteps):
+            for step, timestep in enumerate(timesteps):
+                inside: list[float] = []
+                with timed([predictor, *own], inside):
+                    whole = seconds(
+                        lambda timestep=timestep: host(
+                            hidden_states=x, timestep=torch.tensor([timestep]), guidance=torch.tensor([3000.0]), **cond
+                        )
+                    )
+                if step:
+                    shares.append(1 - sum(inside) / whole)
+    second.remove(host)
+    return shares[len(timesteps) :]
+
+
+def main() -> None:
+    pipe, predictor = weights.pipeline("student"), weights.predictor()
+    ratios, shares = full_over_plain(pipe), outside_share(pipe, predictor)
+    found = {
+        "full_over_plain": {"median": statistics.median(ratios), "pairs": ratios, "steps": STEPS},
+        "forecast_outside": {"median": statistics.median(shares), "calls": shares},
+    }
+    about = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now(), "seed": 0}
+    write_text_atomic(FILE, json.dumps({**found, **about}, indent=1) + "\n")
+    Console().print({name: round(value["median"], 4) for name, value in found.items()})
+
+
+if __name__ == "__main__":
+    main()
