@@ -56,10 +56,12 @@ class Sampler:
         drawn, dtype = self.stock.arguments(self.pipe, Draw(seed), batch, size), self.transformers[0].dtype
         given = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in drawn.items()} | more
         with self._stopping(stop_after, given):
-            return self.pipe(
-                **given, num_inference_steps=steps, generator=torch.Generator().manual_seed(seed),
-                output_type="latent", return_dict=False,
-            )[0]  # fmt: skip
+            return self.run(steps, seed, **given)
+
+    def run(self, steps: int, seed: int = 0, **given: Any) -> Tensor:
+        """Latents of a call with all arguments given."""
+        common = {"num_inference_steps": steps, "output_type": "latent", "return_dict": False}
+        return self.pipe(**given, **common, generator=torch.Generator().manual_seed(seed))[0]
 
     @contextmanager
     def _stopping(self, stop_after: int | None, given: dict[str, Any]) -> Iterator[None]:

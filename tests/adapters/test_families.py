@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_blocks_take_and_give_what_the_adapter_says(name: str) -> None:
     with torch.no_grad():
         call(name, host)
     assert len(seen) == len(adapter.blocks(host))
-    for (_, out), (into, _) in zip(seen, seen[1:], strict=False):
+    for (_, out), (into, _) in pairwise(seen):
         assert all(torch.equal(a, b) for a, b in zip(out, into, strict=True))
     for features in (*seen[0], *seen[-1]):
         assert tuple(tokens.shape[-1] for tokens in features) == adapter.widths(host.config)
@@ -101,7 +102,8 @@ def test_a_pipeline_s_timesteps_are_in_the_units_that_the_adapter_says(stock: st
     assert [moment.step for moment in moments] == sorted([0, 1, 2, 3] * PIPELINES[stock].branches)
     for timestep, moment in zip(seen, moments, strict=True):
         assert float(timestep.max()) == pytest.approx(
-            adapter.timestep_at(moment.t), abs=1.5e-3 * adapter.time_scale  # UniPC rounds to whole timesteps
+            adapter.timestep_at(moment.t),
+            abs=1.5e-3 * adapter.time_scale,  # UniPC rounds to whole timesteps
         )
 
 

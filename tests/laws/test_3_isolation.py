@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.families import FAMILIES
+from tests.pipelines import PIPELINES
 
 
 @pytest.mark.hosts("hunyuan_video", "hunyuan_video/nameless", *(name for name in FAMILIES if name != "hunyuan_video"))
@@ -72,6 +73,24 @@ def test_a_run_after_a_failure_in_its_first_call_equals_a_fresh_run(host: Any, m
         fail.remove()
         assert torch.equal(host.sample(seed=1), expected)
         assert len(run.summary().branches) == host.branches
+
+
+@pytest.mark.hosts(*(name for name, stock in PIPELINES.items() if stock.calls_back))
+def test_a_run_after_one_that_a_callback_ended_equals_a_fresh_run(host: Any, method: Any) -> None:
+    """Pipelines skip the steps that are left, and end as usual."""
+
+    def end(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        pipe._interrupt = step == 1
+        return tensors
+
+    with host.attach(method(every=2)):
+        expected = host.sample(seed=1)
+    with host.attach(method(every=2)) as run:
+        host.sample(seed=2, callback_on_step_end=end)
+        assert {len(steps.full + steps.forecast) for steps in run.summary().branches.values()} == {2}
+        if hasattr(host.transformer, "_reset_stateful_cache"):  # AnyFlow is not told that its pipeline is done
+            assert run.bytes_held() == 0
+        assert torch.equal(host.sample(seed=1), expected)
 
 
 @pytest.mark.hosts("hunyuan_video")

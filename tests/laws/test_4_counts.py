@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import pytest
 from torch import nn
 
 import disca
+from tests.pipelines import PIPELINES
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,15 @@ def test_each_block_runs_once_per_full_step_and_branch(
     for steps in summary.branches.values():
         assert steps.full == full_steps
         assert sorted(steps.full + steps.forecast) == list(range(4))
+
+
+@pytest.mark.hosts(*(name for name in PIPELINES if not name.startswith("HunyuanVideo15")))
+def test_without_guidance_there_is_one_branch(host: Any, method: Any) -> None:
+    """Embedded guidance, where there is one, stays."""
+    scale = "true_cfg_scale" if "true_cfg_scale" in signature(host.target.__call__).parameters else "guidance_scale"
+    with host.attach(method(every=2)) as run:
+        host.sample(**{scale: 1.0})
+    assert list(run.summary().evaluations.values()) == [len(host.full((0, 2)))]
 
 
 def count_calls(blocks: list[nn.Module]) -> list[int]:
