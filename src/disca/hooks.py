@@ -151,6 +151,84 @@ class Watch(ModelHook):
         return module
 
 
+SPLITS = "cp_input---"
+"""How the names of diffusers' hooks begin that split a module's inputs between ranks."""
+
+
+class Splits:
+    """The hooks that split the inputs of a host's first block between ranks, lifted off it: whoever stands in for the
+    block, or runs it, splits instead, so that both see the same shard."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+        self.hooks: dict[str, ModelHook] = {}
+
+    def lift(self) -> None:
+        """Take them off the block."""
+        registry: HookRegistry | None = getattr(self.block, "_diffusers_hook", None)
+        for name in _splits(self.block):
+            assert registry is not None
+            self.hooks[name] = registry.hooks[name]
+            registry.remove_hook(name, recurse=False)
+
+    def put_back(self) -> None:
+        """Give them back to the block."""
+        registry: HookRegistry | None = getattr(self.block, "_diffusers_hook", None)
+        while self.hooks:
+            assert registry is not None
+            name, hook = self.hooks.popitem()
+            registry.register_hook(hook, name)
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The block's arguments, as this rank is to see them.
+
+        Raises:
+            RuntimeError: the block was told to split after the hooks were lifted.
+        """
+        if _splits(self.block):
+            raise RuntimeError(
+                "Context parallelism was enabled while a policy is attached. Enable it before attaching."
+            )
+        for hook in reversed(self.hooks.values()):
+            args, kwargs = hook.pre_forward(self.block, *args, **kwargs)
+        return args, kwargs
+
+
+def _splits(block: nn.Module) -> list[str]:
+    registry: HookRegistry | None = getattr(block, "_diffusers_hook", None)
+    return [] if registry is None else [name for name in registry.hooks if name.startswith(SPLITS)]
+
+
+_ATTENTION = ("_attention_backend", "_parallel_config")
+
+
+def share_attention(host: nn.Module, network: nn.Module) -> Callable[[], None]:
+    """Let the attention of ``network`` run as the host's does, by the same kernel and over the same ranks; returns what
+    undoes it."""
+    settings = next(_processors(host), None)
+    before = [
+        (processor, {name: getattr(processor, name) for name in _ATTENTION}) for processor in _processors(network)
+    ]
+    for processor, _ in before if settings else ():
+        for name in _ATTENTION:
+            setattr(processor, name, getattr(settings, name))
+
+    def undo() -> None:
+        for one, values in before:
+            for name, value in values.items():
+                setattr(one, name, value)
+
+    return undo
+
+
+def _processors(network: nn.Module) -> Iterator[Any]:
+    """Attention processors of diffusers that can be told which kernel and which ranks."""
+    for module in network.modules():
+        processor = getattr(module, "processor", None)
+        if all(hasattr(processor, name) for name in _ATTENTION):
+            yield processor
+
+
 class HeldStack(nn.ModuleList):
     """A stack of blocks that runs something else in their place.
 

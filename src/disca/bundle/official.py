@@ -17,8 +17,8 @@ from disca.official import Weights, load_predictor, load_transformer
 from disca.schedules import Schedule
 
 LICENCE = (
-    "Tencent Hunyuan Community License Agreement: it binds students and predictors of the model too, and does not apply "
-    "in the European Union, the United Kingdom and South Korea"
+    "Tencent Hunyuan Community License Agreement: it binds students and predictors of the model too, and does not "
+    "apply in the European Union, the United Kingdom and South Korea"
 )
 
 

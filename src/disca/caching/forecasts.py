@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from disca import hooks
 from disca.features import Call, Features, Moment
 
 Memory = TypeVar("Memory")
@@ -37,6 +38,10 @@ class Forecast(ABC, Generic[Memory]):
 
     def check(self, host: nn.Module) -> None:
         """Raise ValueError when this forecast is not for that host."""
+
+    def join(self, host: nn.Module) -> Callable[[], None]:
+        """The forecast is attached to that host from here on; returns what undoes it."""
+        return lambda: None
 
 
 @dataclass
@@ -163,6 +168,11 @@ class Learned(OneKept):
     def check(self, host: nn.Module) -> None:
         if hasattr(self.predictor, "matches"):
             self.predictor.matches(host)
+
+    def join(self, host: nn.Module) -> Callable[[], None]:
+        if not isinstance(self.predictor, nn.Module):
+            return super().join(host)
+        return hooks.share_attention(host, self.predictor)
 
     def observe(self, memory: Kept, moment: Moment, call: Call, outputs: Features) -> None:
         memory.features = _detached(outputs)

@@ -183,6 +183,7 @@ class Run:
         if second is not None:
             undo.enter_context(second.told_by(self._now))
         for index, rule in enumerate(expert.policy):
+            undo.callback(rule.how.join(host))
             rule.where.install(host, expert.adapter, partial(self.visit, rule, (expert.name, index)), undo)
 
 

@@ -34,7 +34,11 @@ class Trunk(Where):
 
     def install(self, host: nn.Module, adapter: Adapter, visit: Visit, undo: ExitStack) -> None:
         names = [name for name in adapter.stacks if len(getattr(host, name))]
-        blocks = _Blocks(adapter, [getattr(host, name) for name in names], visit)
+        stacks = [getattr(host, name) for name in names]
+        splits = hooks.Splits(stacks[0][0])
+        splits.lift()
+        undo.callback(splits.put_back)
+        blocks = _Blocks(adapter, stacks, visit, splits)
         for index, stack in enumerate(names):
             hooks.hold(host, stack, [blocks] if index == 0 else [])
             undo.callback(hooks.let_go, host, stack)
@@ -43,12 +47,13 @@ class Trunk(Where):
 class _Blocks:
     """Runs in place of the host's stacks: called once, as the host calls its first block."""
 
-    def __init__(self, adapter: Adapter, stacks: Sequence[nn.ModuleList], visit: Visit) -> None:
-        self._adapter, self._stacks, self._visit = adapter, stacks, visit
+    def __init__(self, adapter: Adapter, stacks: Sequence[nn.ModuleList], visit: Visit, splits: hooks.Splits) -> None:
+        self._adapter, self._stacks, self._visit, self._splits = adapter, stacks, visit, splits
 
     @torch.compiler.disable  # a decision is no tensor operation; the blocks have their own compiled forwards
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         adapter = self._adapter
+        args, kwargs = self._splits(args, kwargs)
         bound = adapter.bind(self._stacks[0][0], args, kwargs)
         call = Call(adapter.inputs(bound), partial(self._compute, args, kwargs), adapter.conditioning(bound))
         return adapter.returned(self._visit("trunk", call))

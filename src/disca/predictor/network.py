@@ -135,6 +135,8 @@ class Predictor(Companion):
         ``current`` goes into the host's first block now, ``cached`` came out of its last one at the last full step,
         ``conditioning`` is what the first block receives now beside the features, by its parameter names.
         """
+        if self.device != current[0].device:  # a host that is offloaded, or was moved after this was made
+            self.to(current[0].device)
         if self.config.residual == "none":
             return self._run(current, cached, conditioning)
         if self.training and torch.is_grad_enabled() and not self.calibrated:

@@ -1,0 +1,82 @@
+"""A tiny Wan on two ranks, by Ulysses attention over gloo, against the same on one: run by torchrun.
+
+Prints, for each policy, the relative L2 between the two, and the share of the cache that a rank holds. diffusers'
+``enable_parallelism`` counts accelerators, so the mesh of two processors is given to its configuration by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from diffusers import ContextParallelConfig
+from diffusers.hooks.context_parallel import apply_context_parallel
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import disca
+from disca import hooks
+from tests.families import FAMILIES, redraw
+
+TIMESTEPS = [1000.0, 800.0, 500.0, 200.0]
+
+
+class Parallel:
+    """What an attention processor reads of diffusers' ParallelConfig."""
+
+    def __init__(self, config: ContextParallelConfig) -> None:
+        self.context_parallel_config = config
+        self.tensor_parallel_config = None
+
+
+def configuration() -> ContextParallelConfig:
+    config = ContextParallelConfig(ulysses_degree=2)
+    mesh = init_device_mesh("cpu", config.mesh_shape, mesh_dim_names=config.mesh_dim_names)
+    config.setup(dist.get_rank(), dist.get_world_size(), torch.device("cpu"), mesh=mesh)
+    return config
+
+
+@torch.no_grad()
+def sample(host: Any, inputs: dict[str, Any], policy: Any) -> tuple[Tensor, int]:
+    """The velocities of four steps, and the bytes held between them."""
+    with disca.attach(host, policy, timesteps=TIMESTEPS) as run:
+        steps = [host(timestep=torch.tensor([timestep]), return_dict=False, **inputs)[0] for timestep in TIMESTEPS]
+    assert run.summary().forecasts == 2
+    return torch.stack(steps), run.summary().bytes_held
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    host = redraw(FAMILIES["wan"].make())
+    inputs = FAMILIES["wan"].inputs(host)
+    predictor = redraw(disca.Predictor.from_host(host, depth=2), seed=1)
+    policies = {
+        "disca": disca.disca(predictor, every=2),
+        "taylor": disca.taylor(every=2),
+        "repeat_change": disca.repeat_change(every=2),
+    }
+    alone = {name: sample(host, inputs, policy) for name, policy in policies.items()}
+    config = configuration()
+    for processor in hooks._processors(host):
+        processor._parallel_config = Parallel(config)
+    apply_context_parallel(host, config, type(host)._cp_plan)
+    together = {name: sample(host, inputs, policy) for name, policy in policies.items()}
+    assert all(processor._parallel_config is None for processor in hooks._processors(predictor))  # as it was
+    again, _ = sample(host, inputs, policies["disca"])
+    assert torch.equal(again, together["disca"][0])
+    found = {}
+    for name in policies:
+        (one, held), (two, shard) = alone[name], together[name]
+        found[name] = {"error": ((two - one).norm() / one.norm()).item(), "share": shard / held}
+    if dist.get_rank() == 0:
+        print(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
