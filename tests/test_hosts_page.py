@@ -1,0 +1,57 @@
+"""What docs/hosts.md says of the hosts is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+import disca
+from disca.adapters import ADAPTERS, adapter_for
+from disca.meanflow.second_time import SecondTime
+from tests.pipelines import PIPELINES
+
+PAGE = (Path(__file__).parents[1] / "docs" / "hosts.md").read_text()
+ROWS = {row[0]: row for row in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) % \| (.*?) \|$", PAGE, re.MULTILINE)}
+
+
+def test_every_family_and_every_pipeline_is_listed() -> None:
+    assert set(ROWS) == set(ADAPTERS)
+    listed = {name for _, pipelines, _, _ in ROWS.values() for name in re.findall(r"`(\w+Pipeline)`", pipelines)}
+    assert listed == {name.partition("/")[0] for name in PIPELINES}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_shares_and_second_times_are_those_of_full_size(name: str) -> None:
+    _, _, share, second = ROWS[name]
+    with torch.device("meta"):
+        host = getattr(diffusers, name)()
+        predictor = disca.Predictor.from_host(host)
+        assert f"{100 * predictor.parameter_share(host):.1f}" == share
+        if "hook" in second:
+            SecondTime.for_host(host)
+        else:
+            with pytest.raises(ValueError, match=r"takes r itself|no flow|not sampled along a flow"):
+                SecondTime.for_host(host)
+    assert ("its own" in second) == (adapter_for(host).second_timestep is not None)
+
+
+def test_the_family_of_one_s_own_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict(ADAPTERS)
+    for module in ("disca.adapters", "disca.predictor.network"):
+        monkeypatch.setattr(f"{module}.ADAPTERS", known)
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(example.partition("# From here on")[0].splitlines()) < 20
+    scope: dict[str, Any] = {}
+    with torch.random.fork_rng():
+        exec(example, scope)
+        host = scope["host"]
+        at_first = SecondTime.for_host(host)
+        before = host(hidden_states=torch.ones(1, 4, 8, 8), timestep=torch.tensor([500.0]), **scope["given"])[0]
+        with at_first.attach(host), at_first.at(torch.tensor([0.5]), torch.tensor([0.2])):
+            again = host(hidden_states=torch.ones(1, 4, 8, 8), timestep=torch.tensor([500.0]), **scope["given"])[0]
+        assert torch.equal(before, again)
