@@ -263,6 +263,14 @@ def ltx_arguments(transformer: Any, draw: Draw, batch: int, size: int) -> dict[s
     }
 
 
+def first_half_clean(timestep: Tensor, arguments: dict[str, Any]) -> Tensor:
+    """One time for each token, 0 for those of the first of two frames; the sequence is flat."""
+    tokens = arguments["hidden_states"].shape[1]
+    times = timestep[:, None].repeat(1, tokens)
+    times[:, : tokens // 2] = 0
+    return times
+
+
 def mochi(**changes: Any) -> nn.Module:
     from diffusers import MochiTransformer3DModel
 
@@ -363,6 +371,7 @@ FAMILIES: dict[str, Family] = {
     "anyflow": Family(anyflow, anyflow_arguments, lambda timestep, _: timestep[:, None].repeat(1, 2)),
     "cogvideox": Family(cogvideox, cogvideox_arguments),
     "ltx": Family(ltx, ltx_arguments),
+    "ltx_per_token": Family(ltx, ltx_arguments, first_half_clean),
     "mochi": Family(mochi, mochi_arguments),
     "flux": Family(flux, flux_arguments),
     "qwen_image": Family(qwen_image, qwen_image_arguments),

@@ -103,6 +103,28 @@ def test_units_are_the_hosts() -> None:
     assert TimestepClock([1.0, 0.4], scale=1.0).moment(torch.tensor(0.4)).t == 0.4
 
 
+def test_a_host_may_count_upward() -> None:
+    clock = TimestepClock([0.0, 250.0, 600.0], ascends=True)
+    now = clock.moment(torch.tensor([250.0]))
+    assert (now.step, now.t, now.r) == (1, 0.75, 0.4)
+    assert clock.moment(600.0).r == 0
+    with pytest.raises(ValueError, match="must be one or more values that increase from at least 0"):
+        TimestepClock([500, 250], ascends=True)
+    with pytest.raises(ValueError, match=r"\(0 is noise\), without the final 1000"):
+        clock_for(torch.nn.Linear(1, 1), ascends=True)
+
+
+def test_a_scheduler_may_count_upward() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    scheduler.set_timesteps(4)
+    times_up = (1 - scheduler.sigmas.double()).tolist()
+    assert times(SchedulerClock(lambda: scheduler, ascends=True), scheduler) == [
+        (step, times_up[step], times_up[step + 1]) for step in range(4)
+    ]
+    assert times_up[0] == 1
+    assert times_up[-1] == 0
+
+
 def test_a_timestep_of_none_of_the_steps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Timestep 600 is none of the timesteps of this run: 1000, 500\."):
         TimestepClock([1000, 500]).moment(torch.tensor([600.0]))

@@ -81,7 +81,7 @@ def test_a_bare_host_is_told_by_the_timesteps_of_the_run(name: str, layout: Any)
             assert not torch.allclose(found, velocity(name, host, t), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["wan_per_token", "hunyuan_video_token_replace"])
+@pytest.mark.parametrize("name", ["wan_per_token", "ltx_per_token", "hunyuan_video_token_replace"])
 def test_clean_tokens_stay_where_they_are(name: str) -> None:
     """Those of a given first frame are at time 0, from which no step goes anywhere."""
     host = FAMILIES[name].transformer()
