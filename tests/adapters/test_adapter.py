@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,3 +71,33 @@ def test_what_blocks_give_is_features_and_back(options: Any, returned: Any, feat
     adapter = Adapter(transformer="Mine", stacks=("blocks",), **options)
     assert adapter.features(returned) == features
     assert adapter.returned(features) == returned
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stacks": ("blocks",)}, "blocks are in 'blocks'. ModuleLists there: ('transformer_blocks', "),
+        ({"stacks": ("x_embedder",)}, "blocks are in 'x_embedder'"),
+        ({"hidden": "x"}, "HunyuanVideoTransformerBlock takes 'x', but it takes ['hidden_states', "),
+        ({"context": "text"}, "HunyuanVideoTransformerBlock takes 'text', but it takes"),
+        ({"timestep": "sigma"}, "HunyuanVideoTransformer3DModel takes 'sigma', but it takes ['hidden_states', "),
+    ],
+)
+def test_an_adapter_that_says_what_is_not_so_is_refused(hunyuan: nn.Module, changes: Any, said: str) -> None:
+    adapter = replace(adapter_for(hunyuan), **changes)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        adapter.check(hunyuan)
+    adapter_for(hunyuan).check(hunyuan)
+
+
+def test_a_host_without_blocks_is_refused(make_hunyuan: Any) -> None:
+    hunyuan = make_hunyuan(num_layers=0, num_single_layers=0)
+    with pytest.raises(ValueError, match="has no blocks in"):
+        adapter_for(hunyuan).check(hunyuan)
+
+
+@pytest.mark.parametrize(("context", "returned"), [(None, ("hidden", "context")), ("text", "hidden")])
+def test_blocks_that_give_other_streams_are_refused(context: Any, returned: Any) -> None:
+    adapter = Adapter(transformer="Mine", stacks=(), context=context)
+    with pytest.raises(ValueError, match="Give it context=None where blocks return the video only"):
+        adapter.features(returned)

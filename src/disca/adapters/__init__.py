@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from disca.adapters.adapter import Adapter
+from disca.adapters.adapter import Adapter, stacks_of
 from disca.adapters.anyflow import ANYFLOW
 from disca.adapters.cogvideox import COGVIDEOX
 from disca.adapters.flux import FLUX
@@ -51,7 +51,8 @@ def adapter_for(transformer: nn.Module) -> Adapter:
             return ADAPTERS[name]
     raise ValueError(
         f"No adapter describes {names[0]}. Known: {', '.join(sorted(ADAPTERS))}. Describe it with disca.adapters."
-        f"describe(Adapter(transformer={names[0]!r}, stacks=(...))), naming the ModuleLists of its blocks."
+        f"describe(Adapter(transformer={names[0]!r}, stacks=...)), where stacks name the ModuleLists of its blocks (it "
+        f"has {stacks_of(transformer)}); docs/hosts.md shows an example."
     )
 
 

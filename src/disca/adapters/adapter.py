@@ -87,6 +87,26 @@ class Adapter:
             raise ValueError(f"The host's configuration has no {missing[0]}, so the width of its tokens is not known.")
         return tuple(prod(int(config[name]) for name in stream) for stream in streams)
 
+    def check(self, transformer: nn.Module) -> None:
+        """Make sure that this describes the transformer.
+
+        Raises:
+            ValueError: it does not; the message says in what.
+        """
+        said = f"The adapter of {self.transformer} says"
+        for stack in self.stacks:
+            if not isinstance(getattr(transformer, stack, None), nn.ModuleList):
+                raise ValueError(f"{said} that blocks are in {stack!r}. ModuleLists there: {stacks_of(transformer)}.")
+        if not self.blocks(transformer):
+            raise ValueError(
+                f"This {self.transformer} has no blocks in {self.stacks}, so there is nothing to forecast."
+            )
+        for taker, names in ((transformer, (self.timestep,)), *((b, self._carriers) for b in self.blocks(transformer))):
+            takes = list(_places(_forward(taker)))
+            missing = [name for name in names if name not in takes]
+            if missing:
+                raise ValueError(f"{said} that {type(taker).__name__} takes {missing[0]!r}, but it takes {takes}.")
+
     def blocks(self, transformer: nn.Module) -> list[nn.Module]:
         """All blocks of the trunk, in the order in which they run; also while a run holds them."""
         return [block for stack in self.stacks for block in getattr(transformer, stack).children()]
@@ -116,10 +136,14 @@ class Adapter:
 
     def features(self, returned: Any) -> Features:
         """A block's return value as features."""
-        if self.context is None:
-            return (returned,)
-        first, second = returned
-        return (second, first) if self.context_first else (first, second)
+        features: Features = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
+        if len(features) != len(self._carriers):
+            raise ValueError(
+                f"A block of {self.transformer} returned {len(features)} streams, but its adapter knows "
+                f"{', '.join(self._carriers)}. Give it context=None where blocks return the video only, and the name "
+                "of the text's parameter where they return both."
+            )
+        return features[::-1] if self.context_first else features
 
     def returned(self, features: Features) -> Any:
         """Features as the host expects them from a block; the inverse of :meth:`features`."""
@@ -131,6 +155,11 @@ class Adapter:
     @property
     def _carriers(self) -> tuple[str, ...]:
         return (self.hidden,) if self.context is None else (self.hidden, self.context)
+
+
+def stacks_of(transformer: nn.Module) -> tuple[str, ...]:
+    """Names of the ModuleLists right inside of a transformer."""
+    return tuple(name for name, child in transformer.named_children() if isinstance(child, nn.ModuleList))
 
 
 def is_named(parameter: Parameter) -> bool:

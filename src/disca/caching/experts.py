@@ -56,6 +56,7 @@ class Expert:
                 f"A policy is attached to this {type(host).__name__} already. Call detach() on its run, or leave its "
                 "with block, first."
             )
+        self.adapter.check(host)
         for rule in self.policy:
             rule.how.check(host)
 
