@@ -236,6 +236,24 @@ def test_a_bare_host_that_takes_r_gets_it_too() -> None:
                 assert not torch.allclose(told, velocity(name, host, t, 0.5 * r + 0.1), rtol=1e-3, atol=1e-4)
 
 
+def test_an_r_that_is_left_empty_by_place_is_filled_in() -> None:
+    name = "hunyuan_video_15_mean_flow"
+    host = FAMILIES[name].transformer()
+    given = FAMILIES[name].inputs(host)
+    places = ("hidden_states", "timestep", "encoder_hidden_states", "encoder_attention_mask", "timestep_r")
+
+    @torch.no_grad()
+    def call(r: Tensor | None) -> Tensor:
+        by_place = {**given, "timestep": torch.tensor([600.0]), "timestep_r": r}
+        return host(*(by_place.pop(place) for place in places), **by_place, return_dict=False)[0]
+
+    expected, other = call(torch.tensor([250.0])), call(torch.tensor([100.0]))
+    with disca.attach(host, timesteps=[600.0, 250.0]):
+        torch.testing.assert_close(call(None), expected)
+        torch.testing.assert_close(call(torch.tensor([100.0])), other)
+    assert not torch.allclose(expected, other, rtol=1e-3, atol=1e-4)
+
+
 def second_times(sampler: Sampler) -> None:
     SecondTime.for_host(sampler.pipe.transformer).install(sampler.pipe.transformer)
 

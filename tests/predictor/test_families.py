@@ -79,6 +79,13 @@ def test_it_has_one_to_four_blocks(heard: Heard, depth: int) -> None:
     assert all(features.isfinite().all() for features in forecast)
 
 
+def test_it_has_blocks_of_any_kind_of_the_host(heard: Heard) -> None:
+    for stack in heard.adapter.stacks:
+        predictor = redraw(Predictor.from_host(heard.host, depth=1, stack=stack))
+        assert type(predictor.blocks[0]) is type(getattr(heard.host, stack)[-1])
+        assert [features.shape for features in heard(predictor)] == [features.shape for features in heard.cached]
+
+
 def test_at_first_it_is_reuse(heard: Heard) -> None:
     predictor = Predictor.from_host(heard.host, residual="cache")
     predictor.calibrate(heard.cached)
