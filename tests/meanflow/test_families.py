@@ -244,8 +244,9 @@ def test_an_r_that_is_left_empty_by_place_is_filled_in() -> None:
 
     @torch.no_grad()
     def call(r: Tensor | None) -> Tensor:
-        by_place = {**given, "timestep": torch.tensor([600.0]), "timestep_r": r}
-        return host(*(by_place.pop(place) for place in places), **by_place, return_dict=False)[0]
+        named = {**given, "timestep": torch.tensor([600.0]), "timestep_r": r}
+        placed = [named.pop(place) for place in places]
+        return host(*placed, **named, return_dict=False)[0]
 
     expected, other = call(torch.tensor([250.0])), call(torch.tensor([100.0]))
     with disca.attach(host, timesteps=[600.0, 250.0]):

@@ -1,5 +1,5 @@
 """AnyFlow (arXiv 2605.13724): Wan's trunk, trained as a flow map, with an input for r of its own. Its causal sibling,
-``AnyFlowFARTransformer3DModel``, is called between chunks to fill key-value caches, at no step, and is not described."""
+``AnyFlowFARTransformer3DModel``, is also called between chunks, at no step, to fill caches. It is not described."""
 
 from disca.adapters.adapter import Adapter
 
