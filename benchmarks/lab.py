@@ -16,6 +16,7 @@ from rich.progress import Progress
 from disca import records as files
 from disca.caching.methods import disca, repeat_change, reuse, taylor
 from disca.caching.policy import Policy
+from disca.errors import unknown
 from disca.files import write_text_atomic
 from disca.lab import weights
 from disca.lab.judge import accuracy
@@ -68,8 +69,8 @@ def semantics() -> list[Trial]:
 
 
 def base() -> list[Trial]:
-    """The guided base at several step counts."""
-    return plain("base", 200, 50, 20, 8, 4)
+    """The guided base at several step counts, and what takes its place, against its long run."""
+    return plain("base", 200, 50, 20, 8, 4) + plain("distilled", 50) + plain("student", 8) + cached(8)[:1]
 
 
 def distillation() -> list[Trial]:
@@ -129,10 +130,13 @@ def main() -> None:
     """Measure the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = ("lab_judge", *TABLES)
-    parser.add_argument("tables", nargs="*", choices=[*names, []], default=names)
+    parser.add_argument("tables", nargs="*", default=names, help=f"of {', '.join(names)}; all by default")
     parser.add_argument("--pairs", type=int, help="pairs of prompt and noise; 300 for semantics, 120 for the others")
     parser.add_argument("--batch", type=int, default=30)
     asked = parser.parse_args()
+    for name in asked.tables:
+        if name not in names:
+            parser.error(unknown("table", name, names))
     if "lab_judge" in asked.tables:
         measure_judge()
     for name, (rows_of, count, over) in TABLES.items():

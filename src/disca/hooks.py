@@ -166,7 +166,7 @@ class Splits:
     def lift(self) -> None:
         """Take them off the block."""
         registry: HookRegistry | None = getattr(self.block, "_diffusers_hook", None)
-        for name in _splits(self.block):
+        for name in splits_of(self.block):
             assert registry is not None
             self.hooks[name] = registry.hooks[name]
             registry.remove_hook(name, recurse=False)
@@ -185,7 +185,7 @@ class Splits:
         Raises:
             RuntimeError: the block was told to split after the hooks were lifted.
         """
-        if _splits(self.block):
+        if splits_of(self.block):
             raise RuntimeError(
                 "Context parallelism was enabled while a policy is attached. Enable it before attaching."
             )
@@ -194,7 +194,8 @@ class Splits:
         return args, kwargs
 
 
-def _splits(block: nn.Module) -> list[str]:
+def splits_of(block: nn.Module) -> list[str]:
+    """Names of the hooks that split a module's inputs between ranks."""
     registry: HookRegistry | None = getattr(block, "_diffusers_hook", None)
     return [] if registry is None else [name for name in registry.hooks if name.startswith(SPLITS)]
 

@@ -11,7 +11,6 @@ from diffusers.hooks import apply_group_offloading
 from diffusers.hooks.group_offloading import ModuleGroup
 from peft import LoraConfig
 from torch import Tensor, nn
-from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 import disca
 from tests.families import redraw
@@ -162,22 +161,6 @@ def test_a_lora_counts_whenever_it_comes(
     plain = sample()
     with disca.attach(hunyuan, disca.reuse(every=1), timesteps=TIMESTEPS):
         assert torch.equal(sample(), plain)
-
-
-def test_a_quantised_host(hunyuan: nn.Module, sample: Any, expected: Tensor) -> None:
-    copied = disca.Predictor.from_host(hunyuan, depth=1, init="host").state_dict()
-    quantize_(hunyuan, Int8WeightOnlyConfig())
-    plain = sample()
-    with disca.attach(hunyuan, disca.reuse(every=1), timesteps=TIMESTEPS):
-        assert torch.equal(sample(), plain)
-    with disca.attach(hunyuan, disca.taylor(every=2), timesteps=TIMESTEPS):
-        torch.testing.assert_close(sample(), expected, rtol=0.1, atol=0.02)
-    rounded = disca.Predictor.from_host(hunyuan, depth=1, init="host")  # its copies are not quantised
-    for name, value in rounded.state_dict().items():
-        assert type(value) is Tensor and (not name.startswith("blocks") or (value - copied[name]).abs().max() < 0.01)
-    with disca.attach(hunyuan, disca.disca(rounded, every=2), timesteps=TIMESTEPS) as run:
-        assert sample().isfinite().all()
-    assert run.summary().forecasts == 2
 
 
 @pytest.mark.long

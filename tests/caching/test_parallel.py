@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers.hooks import ModelHook
 from torch import nn
 
 import disca
@@ -46,3 +48,19 @@ def test_a_predictor_follows_the_device_of_its_inputs(hunyuan: nn.Module) -> Non
     predictor = disca.Predictor.from_host(hunyuan)
     hidden, _ = predictor(features, features, conditioning)
     assert hidden.is_meta and predictor.device.type == "meta"
+
+
+def test_plans_that_split_at_several_blocks_are_refused(hunyuan: nn.Module) -> None:
+    hooks.install(hunyuan.single_transformer_blocks[0], ModelHook(), f"{hooks.SPLITS}single_transformer_blocks.*")
+    with pytest.raises(ValueError, match="splits inputs of several blocks"):
+        disca.attach(hunyuan, disca.reuse(every=2), timesteps=[1000.0, 500.0])
+    assert not hooks.is_installed(hunyuan, "disca_run")
+    assert type(hunyuan.transformer_blocks) is nn.ModuleList
+
+
+def test_a_plan_that_comes_while_attached_is_refused(hunyuan: nn.Module, make_inputs: Any) -> None:
+    inputs = make_inputs(hunyuan)
+    with disca.attach(hunyuan, disca.reuse(every=2), timesteps=[1000.0, 500.0]):
+        hooks.install(hunyuan.transformer_blocks[0], ModelHook(), f"{hooks.SPLITS}transformer_blocks.0")
+        with pytest.raises(RuntimeError, match="Enable it first"):
+            hunyuan(timestep=torch.tensor([1000.0]), **inputs)

@@ -43,7 +43,7 @@ class Description:
         return self.predictors[blocks] / self.parameters
 
 
-def describe(transformer: nn.Module) -> Description:
+def describe(transformer: Any) -> Description:
     """Describe a transformer; the meta device will do.
 
     Raises:

@@ -35,7 +35,13 @@ class Trunk(Where):
     def install(self, host: nn.Module, adapter: Adapter, visit: Visit, undo: ExitStack) -> None:
         names = [name for name in adapter.stacks if len(getattr(host, name))]
         stacks = [getattr(host, name) for name in names]
-        splits = hooks.Splits(stacks[0][0])
+        first, *others = (block for stack in stacks for block in stack)
+        if any(hooks.splits_of(block) for block in others):
+            raise ValueError(
+                f"The plan of context parallelism for {adapter.transformer} splits inputs of several blocks, so they "
+                "cannot be held as one. Give it a plan that splits before the first block only."
+            )
+        splits = hooks.Splits(first)
         splits.lift()
         undo.callback(splits.put_back)
         blocks = _Blocks(adapter, stacks, visit, splits)
