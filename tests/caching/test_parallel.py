@@ -62,5 +62,5 @@ def test_a_plan_that_comes_while_attached_is_refused(hunyuan: nn.Module, make_in
     inputs = make_inputs(hunyuan)
     with disca.attach(hunyuan, disca.reuse(every=2), timesteps=[1000.0, 500.0]):
         hooks.install(hunyuan.transformer_blocks[0], ModelHook(), f"{hooks.SPLITS}transformer_blocks.0")
-        with pytest.raises(RuntimeError, match="Enable it first"):
+        with pytest.raises(RuntimeError, match="Enable it before attaching"):
             hunyuan(timestep=torch.tensor([1000.0]), **inputs)
