@@ -1,8 +1,8 @@
 """What attaching costs: `python benchmarks/overhead.py`. About a minute; leave the machine alone meanwhile.
 
 Writes benchmarks/records/overhead.json: the seconds of a run with every step full through `disca.attach` over those of
-the plain run, and the share of a forecast step that is spent neither in the predictor nor in the host's own embedders and
-final layer. Medians over pairs of runs that take turns.
+the plain run, and the share of a forecast step spent neither in the predictor nor in the host's embedders and final
+layer. Medians; runs that are compared take turns.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import nn
 
 import disca
 from disca.files import write_text_atomic
+from disca.flow.path import sigmas
 from disca.lab import weights
 from disca.lab.words import EXAMPLE
 from disca.provenance import command_line, hardware, now, versions
@@ -57,13 +58,16 @@ def full_over_plain(pipe: Any) -> list[float]:
 
 
 @contextmanager
-def timed(modules: list[nn.Module], into: list[float]) -> Iterator[None]:
-    """Adds up the seconds that are spent inside ``modules``, none of which is inside another."""
-    started: list[float] = []
-    handles = [m.register_forward_pre_hook(lambda *_: started.append(time.perf_counter())) for m in modules]
-    handles += [m.register_forward_hook(lambda *_: into.append(time.perf_counter() - started.pop())) for m in modules]
+def heard(modules: list[nn.Module]) -> Iterator[list[Callable[[], Any]]]:
+    """Collects the calls of ``modules``, to be made again."""
+    calls: list[Callable[[], Any]] = []
+
+    def hear(module: nn.Module, args: Any, kwargs: Any) -> None:
+        calls.append(lambda: module.forward(*args, **kwargs))
+
+    handles = [module.register_forward_pre_hook(hear, with_kwargs=True) for module in modules]
     try:
-        yield
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
@@ -71,30 +75,31 @@ def timed(modules: list[nn.Module], into: list[float]) -> Iterator[None]:
 
 @torch.no_grad()
 def outside_share(pipe: Any, predictor: Any) -> list[float]:
-    """Shares of forecast calls of the transformer that are ours: all but the predictor and the host's own parts."""
-    host = pipe.transformer
+    """Shares of forecast calls of the transformer spent elsewhere than in the predictor and the host's embedders
+    and final layer: the seconds of a call, and of these parts called again by themselves with the same inputs."""
+    host, second = pipe.transformer, pipe.second_time
     stacks = ("transformer_blocks", "single_transformer_blocks")
-    own = [module for name, module in host.named_children() if name not in stacks]
+    parts = [predictor, *(module for name, module in host.named_children() if name not in stacks)]
     cond = pipe.encode_prompt([EXAMPLE])
     x = torch.randn(1, host.config.in_channels, *pipe.codec.latent_shape, generator=torch.Generator().manual_seed(0))
-    timesteps = [1000.0, 900.0, 700.0, 400.0]
-    second = pipe.second_time
-    second.install(host)
+    timesteps = (1000 * sigmas(STEPS, pipe.scheduler.config.shift)[:-1]).tolist()
     shares = []
-    for _ in range(PAIRS + 1):
-        with disca.attach(host, disca.disca(predictor, full_steps=(0,)), timesteps=timesteps):
-            for step, timestep in enumerate(timesteps):
-                inside: list[float] = []
-                with timed([predictor, *own], inside):
-                    whole = seconds(
-                        lambda timestep=timestep: host(
-                            hidden_states=x, timestep=torch.tensor([timestep]), guidance=torch.tensor([3000.0]), **cond
-                        )
-                    )
-                if step:
-                    shares.append(1 - sum(inside) / whole)
-    second.remove(host)
-    return shares[len(timesteps) :]
+    with second.attach(host):
+        for _ in range(PAIRS):
+            with disca.attach(host, disca.disca(predictor, full_steps=(0,)), timesteps=timesteps):
+
+                def call(timestep: float) -> Any:
+                    given = {"timestep": torch.tensor([timestep]), "guidance": torch.tensor([3000.0])}
+                    return host(hidden_states=x, return_dict=False, **given, **cond)
+
+                call(timesteps[0])
+                for timestep in timesteps[1:]:
+                    with heard(parts) as calls:
+                        call(timestep)
+                    whole = min(seconds(lambda timestep=timestep: call(timestep)) for _ in range(3))
+                    own = min(seconds(lambda calls=calls: [again() for again in calls]) for _ in range(3))
+                    shares.append(1 - own / whole)
+    return shares
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ at the tensor only where there is nothing else to look at.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -132,9 +133,9 @@ def _match(timestep: Any, values: Sequence[float]) -> int:
     """Index of the host's timestep argument among ``values``, compared in the dtype in which the host receives it."""
     given = torch.as_tensor(timestep).max()  # one value per sample, or per token: clean tokens are at 0
     dtype = given.dtype if given.is_floating_point() else torch.float64
-    known = torch.tensor(values, dtype=torch.float64).to(dtype).tolist()
     value = float(given)
-    found = [step for step, other in enumerate(known) if abs(value - other) <= 1e-6 * max(1.0, abs(other))]
+    known = enumerate(_rounded(tuple(values), dtype))
+    found = [step for step, other in known if abs(value - other) <= 1e-6 * max(1.0, abs(other))]
     if len(found) == 1:
         return found[0]
     if found:
@@ -143,6 +144,11 @@ def _match(timestep: Any, values: Sequence[float]) -> int:
             "timestep in float32."
         )
     raise ValueError(f"Timestep {value:g} is none of the timesteps of this run: {', '.join(f'{v:g}' for v in values)}.")
+
+
+@lru_cache(maxsize=64)
+def _rounded(values: tuple[float, ...], dtype: torch.dtype) -> list[float]:
+    return torch.tensor(values, dtype=torch.float64).to(dtype).tolist()
 
 
 def _check_timesteps(values: Sequence[float], scale: float, ascends: bool) -> None:

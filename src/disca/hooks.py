@@ -6,12 +6,28 @@ It lives inside diffusers' hook registry, so it stacks with the offloading and p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from inspect import signature
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook, StateManager
 from torch import nn
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def untraced(function: Callable[P, T]) -> Callable[P, T]:
+    """Outside of compiled graphs, and at no cost where nothing is compiled: `torch.compiler.disable` takes longer than
+    what it is used on here."""
+    disabled = torch.compiler.disable(function)
+
+    @wraps(function)
+    def either(*args: P.args, **kwargs: P.kwargs) -> T:
+        return disabled(*args, **kwargs) if torch.compiler.is_compiling() else function(*args, **kwargs)
+
+    return either
 
 
 def install(module: nn.Module, hook: ModelHook, name: str) -> None:
@@ -81,10 +97,9 @@ def listen(module: nn.Module, hear: Callable[[Mapping[str, Any]], None]) -> Call
 
 
 def _forget_children(registry: HookRegistry) -> None:
-    if hasattr(registry, "invalidate_child_registries_cache"):
-        registry.invalidate_child_registries_cache()
-    else:
-        registry._child_registries_cache = None
+    """Let the module's registry look anew for those below it. Its own list is enough: those of the modules below do not
+    hold it, and going through all of them takes longer than a step of a small model."""
+    registry._child_registries_cache = None
 
 
 class Observer(Protocol):
@@ -133,14 +148,14 @@ class Watch(ModelHook):
         self.names = list(signature(module.forward).parameters)
         return module
 
-    @torch.compiler.disable
+    @untraced
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         placed = dict(zip(self.names, args, strict=False))
         given = self.observer.before({**placed, **kwargs}, self.branch.name)
         named = {name: value for name, value in given.items() if name not in placed}
         return tuple({**placed, **given}[name] for name in placed), {**kwargs, **named}
 
-    @torch.compiler.disable
+    @untraced
     def post_forward(self, module: nn.Module, output: Any) -> Any:
         self.observer.after()
         return output
@@ -196,7 +211,7 @@ class Splits:
 
 def splits_of(block: nn.Module) -> list[str]:
     """Names of the hooks that split a module's inputs between ranks."""
-    registry: HookRegistry | None = getattr(block, "_diffusers_hook", None)
+    registry: HookRegistry | None = block.__dict__.get("_diffusers_hook")
     return [] if registry is None else [name for name in registry.hooks if name.startswith(SPLITS)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from inspect import Parameter, Signature, signature
 from math import prod
 from typing import Any
@@ -114,8 +114,8 @@ class Adapter:
     def bind(self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change
         between the two under gradient checkpointing. What falls into ``*args`` or ``**kwargs`` a block ignores."""
-        found = _signature(_forward(block)).bind(*args, **kwargs)
-        return {name: value for name, value in found.arguments.items() if is_named(found.signature.parameters[name])}
+        names = _places(_forward(block))
+        return {**dict(zip(names, args, strict=False)), **{name: kwargs[name] for name in kwargs if name in names}}
 
     def inputs(self, bound: Mapping[str, Any]) -> Features:
         """The features among a block's bound arguments."""
@@ -127,12 +127,19 @@ class Adapter:
 
     def replace(
         self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], features: Features
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The same arguments, passed in the same way, with other features among them."""
+        carriers = self._carriers
         places = _places(_forward(block))
-        named = {name: value for name, value in zip(self._carriers, features, strict=True) if name in kwargs}
-        placed = {places[n]: value for n, value in zip(self._carriers, features, strict=True) if n not in kwargs}
+        named = {name: value for name, value in zip(carriers, features, strict=True) if name in kwargs}
+        placed = {places[n]: value for n, value in zip(carriers, features, strict=True) if n not in kwargs}
         return tuple(placed.get(place, value) for place, value in enumerate(args)), {**kwargs, **named}
+
+    def following(self, block: nn.Module, args: tuple[Any, ...], count: int) -> tuple[Any, ...] | None:
+        """The positional arguments after the features, where a block is given its ``count`` features first and by
+        position, as most hosts do; None where :meth:`replace` is needed."""
+        leading = len(args) >= count and _first(_forward(block), count) == self._carriers
+        return args[count:] if leading else None
 
     def features(self, returned: Any) -> Features:
         """A block's return value as features."""
@@ -152,7 +159,7 @@ class Adapter:
         hidden, context = features
         return (context, hidden) if self.context_first else (hidden, context)
 
-    @property
+    @cached_property
     def _carriers(self) -> tuple[str, ...]:
         return (self.hidden,) if self.context is None else (self.hidden, self.context)
 
@@ -169,8 +176,7 @@ def is_named(parameter: Parameter) -> bool:
 
 def _forward(block: nn.Module) -> Callable[..., Any]:
     """The forward that a block's class defines, under hooks and under ``torch.compile(block)``."""
-    plain: nn.Module = getattr(block, "_orig_mod", block)
-    return type(plain).forward
+    return type(block._modules.get("_orig_mod", block)).forward
 
 
 @lru_cache(maxsize=256)
@@ -182,4 +188,10 @@ def _signature(forward: Callable[..., Any]) -> Signature:
 
 @lru_cache(maxsize=256)
 def _places(forward: Callable[..., Any]) -> dict[str, int]:
-    return {name: place for place, name in enumerate(_signature(forward).parameters)}
+    parameters = enumerate(_signature(forward).parameters.values())
+    return {parameter.name: place for place, parameter in parameters if is_named(parameter)}
+
+
+@lru_cache(maxsize=256)
+def _first(forward: Callable[..., Any], count: int) -> tuple[str, ...]:
+    return tuple(_signature(forward).parameters)[:count]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from disca import hooks
@@ -56,7 +55,7 @@ class _Blocks:
     def __init__(self, adapter: Adapter, stacks: Sequence[nn.ModuleList], visit: Visit, splits: hooks.Splits) -> None:
         self._adapter, self._stacks, self._visit, self._splits = adapter, stacks, visit, splits
 
-    @torch.compiler.disable  # a decision is no tensor operation; the blocks have their own compiled forwards
+    @hooks.untraced  # a decision is no tensor operation; the blocks have their own compiled forwards
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         adapter = self._adapter
         args, kwargs = self._splits(args, kwargs)
@@ -65,8 +64,13 @@ class _Blocks:
         return adapter.returned(self._visit("trunk", call))
 
     def _compute(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *features: Any) -> Features:
+        adapter = self._adapter
         for stack in self._stacks:
+            follow = adapter.following(stack[0], args, len(features))
             for block in stack:
-                now, named = self._adapter.replace(block, args, kwargs, features)
-                features = self._adapter.features(block(*now, **named))
+                if follow is not None:
+                    features = adapter.features(block(*features, *follow, **kwargs))
+                else:
+                    now, named = adapter.replace(block, args, kwargs, features)
+                    features = adapter.features(block(*now, **named))
         return features

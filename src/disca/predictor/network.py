@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
@@ -38,10 +38,15 @@ class Fusion(nn.Sequential):
     def __init__(self, width: int) -> None:
         super().__init__(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, current: Tensor, cached: Tensor) -> Tensor:  # type: ignore[override]  # two inputs
+    def forward(  # type: ignore[override]  # two inputs
+        self, current: Tensor, cached: Tensor, scale: Tensor | None = None
+    ) -> Tensor:
+        """The same with ``cached / scale`` where there is a ``scale`` ``[width]``; weights are divided, not tokens."""
         both, activation, last = self
         assert isinstance(both, nn.Linear)
         of_current, of_cached = both.weight.tensor_split(2, dim=1)  # spares a copy of both inputs side by side
+        if scale is not None:
+            of_cached = of_cached / scale
         fused: Tensor = last(activation(F.linear(current, of_current, both.bias) + F.linear(cached, of_cached)))
         return fused
 
@@ -135,15 +140,15 @@ class Predictor(Companion):
         ``current`` goes into the host's first block now, ``cached`` came out of its last one at the last full step,
         ``conditioning`` is what the first block receives now beside the features, by its parameter names.
         """
-        if self.device != current[0].device:  # a host that is offloaded, or was moved after this was made
+        if next(self.parameters()).device != current[0].device:  # an offloaded host, or one that moved
             self.to(current[0].device)
         if self.config.residual == "none":
-            return self._run(current, cached, conditioning)
+            return self._run(current, cached, [None] * len(cached), conditioning)
         if self.training and torch.is_grad_enabled() and not self.calibrated:
             self.calibrate(cached)
-        scaled = tuple(kept / scale for kept, scale in zip(cached, self._scales, strict=True))
-        changes = zip(cached, self._scales, self._each("gate"), self._run(current, scaled, conditioning), strict=True)
-        return tuple(kept + (scale * gate(change)).to(kept.dtype) for kept, scale, gate, change in changes)
+        changes = self._run(current, cached, self._scales, conditioning)
+        streams = zip(cached, changes, self._each("gate"), self._scales, strict=True)
+        return tuple(kept + _scaled(gate, scale, change).to(kept.dtype) for kept, change, gate, scale in streams)
 
     @torch.no_grad()
     def calibrate(self, cached: Features) -> None:
@@ -169,9 +174,11 @@ class Predictor(Companion):
         """What is known about the host's family."""
         return ADAPTERS[self.config.host]
 
-    def _run(self, current: Features, cached: Features, conditioning: Mapping[str, Any]) -> Features:
-        both = zip(self._each("fusion_mlp"), current, cached, strict=True)
-        features: Features = tuple(fusion(now, kept) for fusion, now, kept in both)
+    def _run(
+        self, current: Features, cached: Features, scales: Sequence[Tensor | None], conditioning: Mapping[str, Any]
+    ) -> Features:
+        streams = zip(self._each("fusion_mlp"), current, cached, scales, strict=True)
+        features: Features = tuple(fusion(now, kept, scale) for fusion, now, kept, scale in streams)
         arguments = {self._names[name]: value for name, value in conditioning.items()}
         for block in self.blocks:
             features = run_block(block, self.adapter, features, arguments)
@@ -204,6 +211,12 @@ def _check_options(host: str, depth: int, residual: str) -> None:
         raise ValueError(unknown("residual", residual, ("none", "cache")))
     if not 1 <= depth <= MOST_BLOCKS:
         raise ValueError(f"A predictor has one to {MOST_BLOCKS} blocks, not {depth}.")
+
+
+def _scaled(gate: nn.Module, scale: Tensor, change: Tensor) -> Tensor:
+    """``scale * gate(change)``; weights are multiplied, not tokens."""
+    assert isinstance(gate, nn.Linear)
+    return F.linear(change, scale[:, None] * gate.weight, scale * gate.bias)
 
 
 def _zero_linear(width: int) -> nn.Linear:
