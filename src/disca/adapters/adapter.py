@@ -176,7 +176,8 @@ def is_named(parameter: Parameter) -> bool:
 
 def _forward(block: nn.Module) -> Callable[..., Any]:
     """The forward that a block's class defines, under hooks and under ``torch.compile(block)``."""
-    return type(block._modules.get("_orig_mod", block)).forward
+    plain = block._modules.get("_orig_mod") or block
+    return type(plain).forward
 
 
 @lru_cache(maxsize=256)
