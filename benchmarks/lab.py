@@ -89,7 +89,7 @@ def caches_20() -> list[Trial]:
 
 
 TABLES = {
-    "lab_semantics": (semantics, 300, "base_50"),
+    "lab_semantics": (semantics, 1200, "base_50"),
     "lab_base": (base, 120, "base_50"),
     "lab_distillation": (distillation, 120, "distilled_50"),
     "lab_caches_8": (caches_8, 120, "student_8"),
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = ("lab_judge", *TABLES)
     parser.add_argument("tables", nargs="*", default=names, help=f"of {', '.join(names)}; all by default")
-    parser.add_argument("--pairs", type=int, help="pairs of prompt and noise; 300 for semantics, 120 for the others")
+    parser.add_argument("--pairs", type=int, help="pairs of prompt and noise; 1200 for semantics, 120 for the others")
     parser.add_argument("--batch", type=int, default=30)
     asked = parser.parse_args()
     for name in asked.tables:

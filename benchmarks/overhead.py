@@ -28,6 +28,7 @@ from disca.provenance import command_line, hardware, now, versions
 
 FILE = Path(__file__).parent / "records" / "overhead.json"
 PAIRS, STEPS = 10, 8
+BATCHES = (1, 8)
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -74,14 +75,16 @@ def heard(modules: list[nn.Module]) -> Iterator[list[Callable[[], Any]]]:
 
 
 @torch.no_grad()
-def outside_share(pipe: Any, predictor: Any) -> list[float]:
+def outside_share(pipe: Any, predictor: Any, batch: int) -> list[float]:
     """Shares of forecast calls of the transformer spent elsewhere than in the predictor and the host's embedders
     and final layer: the seconds of a call, and of these parts called again by themselves with the same inputs."""
     host, second = pipe.transformer, pipe.second_time
     stacks = ("transformer_blocks", "single_transformer_blocks")
     parts = [predictor, *(module for name, module in host.named_children() if name not in stacks)]
-    cond = pipe.encode_prompt([EXAMPLE])
-    x = torch.randn(1, host.config.in_channels, *pipe.codec.latent_shape, generator=torch.Generator().manual_seed(0))
+    cond = pipe.encode_prompt([EXAMPLE] * batch)
+    x = torch.randn(
+        batch, host.config.in_channels, *pipe.codec.latent_shape, generator=torch.Generator().manual_seed(0)
+    )
     timesteps = (1000 * sigmas(STEPS, pipe.scheduler.config.shift)[:-1]).tolist()
     shares = []
     with second.attach(host):
@@ -89,7 +92,7 @@ def outside_share(pipe: Any, predictor: Any) -> list[float]:
             with disca.attach(host, disca.disca(predictor, full_steps=(0,)), timesteps=timesteps):
 
                 def call(timestep: float) -> Any:
-                    given = {"timestep": torch.tensor([timestep]), "guidance": torch.tensor([3000.0])}
+                    given = {"timestep": torch.full((batch,), timestep), "guidance": torch.full((batch,), 3000.0)}
                     return host(hidden_states=x, return_dict=False, **given, **cond)
 
                 call(timesteps[0])
@@ -104,11 +107,11 @@ def outside_share(pipe: Any, predictor: Any) -> list[float]:
 
 def main() -> None:
     pipe, predictor = weights.pipeline("student"), weights.predictor()
-    ratios, shares = full_over_plain(pipe), outside_share(pipe, predictor)
-    found = {
-        "full_over_plain": {"median": statistics.median(ratios), "pairs": ratios, "steps": STEPS},
-        "forecast_outside": {"median": statistics.median(shares), "calls": shares},
-    }
+    ratios = full_over_plain(pipe)
+    found = {"full_over_plain": {"median": statistics.median(ratios), "pairs": ratios, "steps": STEPS, "batch": 1}}
+    for batch in BATCHES:
+        shares = outside_share(pipe, predictor, batch)
+        found[f"forecast_outside_batch_{batch}"] = {"median": statistics.median(shares), "calls": shares}
     about = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now(), "seed": 0}
     write_text_atomic(FILE, json.dumps({**found, **about}, indent=1) + "\n")
     Console().print({name: round(value["median"], 4) for name, value in found.items()})

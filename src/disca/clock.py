@@ -131,9 +131,10 @@ def _scheduler_times(scheduler: Any, ascends: bool) -> list[float]:
 
 def _match(timestep: Any, values: Sequence[float]) -> int:
     """Index of the host's timestep argument among ``values``, compared in the dtype in which the host receives it."""
-    given = torch.as_tensor(timestep).max()  # one value per sample, or per token: clean tokens are at 0
+    given = torch.as_tensor(timestep)
     dtype = given.dtype if given.is_floating_point() else torch.float64
-    value = float(given)
+    # One value per sample, or per token: clean tokens are at 0.
+    value = float(given if given.numel() == 1 else given.max())
     known = enumerate(_rounded(tuple(values), dtype))
     found = [step for step, other in known if abs(value - other) <= 1e-6 * max(1.0, abs(other))]
     if len(found) == 1:

@@ -152,6 +152,8 @@ class Watch(ModelHook):
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         placed = dict(zip(self.names, args, strict=False))
         given = self.observer.before({**placed, **kwargs}, self.branch.name)
+        if not given:
+            return args, kwargs
         named = {name: value for name, value in given.items() if name not in placed}
         return tuple({**placed, **given}[name] for name in placed), {**kwargs, **named}
 

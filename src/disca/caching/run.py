@@ -57,6 +57,7 @@ class Run:
         self._progress = Progress()
         self._under_way = False
         self._aside = False
+        self._learned = False  # whether something was observed in the call under way
 
     def __enter__(self) -> Run:
         return self
@@ -118,12 +119,17 @@ class Run:
         moment, progress = self._now(), self._progress
         key = (place, moment.branch, site)
         full = self._is_full(rule, place, moment, call) or key not in progress.forecasts
-        with progress.ledger.taking(full=full, moment=moment, device=call.inputs[0].device):
-            if not full:
-                return rule.how.predict(progress.forecasts[key], moment, call)
+        ledger, device = progress.ledger, call.inputs[0].device
+        mark = ledger.watches[full].start(device)
+        if full:
             outputs = call.compute(*call.inputs)
             memory = progress.forecasts.setdefault(key, rule.how.start())
             rule.how.observe(memory, moment, call, outputs)
+            self._learned = True
+        else:
+            outputs = rule.how.predict(progress.forecasts[key], moment, call)
+        ledger.watches[full].stop(mark, device)
+        ledger.enter(moment, full=full)
         return outputs
 
     def _is_full(self, rule: Rule, place: Place, moment: Moment, call: Call) -> bool:
@@ -152,7 +158,9 @@ class Run:
             return
         self._under_way = False
         progress, moment = self._progress, self._now()
-        progress.ledger.bytes_held = max(progress.ledger.bytes_held, self.bytes_held())
+        if self._learned:
+            progress.ledger.bytes_held = max(progress.ledger.bytes_held, self.bytes_held())
+            self._learned = False
         if moment.step == moment.steps - 1:
             progress.forget(moment.branch)
 

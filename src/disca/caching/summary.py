@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -86,24 +85,28 @@ class Stopwatch:
         self._seconds = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
-    @contextmanager
-    def running(self, device: torch.device) -> Iterator[None]:
-        if device.type != "cuda":
-            start = time.perf_counter()
-            yield
-            self._seconds += time.perf_counter() - start
-            return
-        events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-        events[0].record(torch.cuda.current_stream(device))
-        yield
-        events[1].record(torch.cuda.current_stream(device))
-        self._events.append(events)
+    def start(self, device: torch.device) -> float | torch.cuda.Event:
+        """A mark for :meth:`stop`."""
+        return time.perf_counter() if device.type != "cuda" else _event(device)
+
+    def stop(self, mark: float | torch.cuda.Event, device: torch.device) -> None:
+        """Add what passed since the mark."""
+        if isinstance(mark, float):
+            self._seconds += time.perf_counter() - mark
+        else:
+            self._events.append((mark, _event(device)))
 
     @property
     def seconds(self) -> float:
         for _, end in self._events:
             end.synchronize()
         return self._seconds + sum(start.elapsed_time(end) for start, end in self._events) / 1000
+
+
+def _event(device: torch.device) -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 @dataclass
@@ -115,12 +118,10 @@ class Ledger:
     watches: dict[bool, Stopwatch] = field(default_factory=lambda: {True: Stopwatch(), False: Stopwatch()})
     bytes_held: int = 0
 
-    @contextmanager
-    def taking(self, *, full: bool, moment: Moment, device: torch.device) -> Iterator[None]:
-        """A branch takes a step. One that fails is not entered."""
-        with self.watches[full].running(device):
-            yield
-        (self.full if full else self.forecast).setdefault(moment.branch, []).append(moment.step)
+    def enter(self, moment: Moment, *, full: bool) -> None:
+        """A branch took a step."""
+        steps = (self.full if full else self.forecast).setdefault(moment.branch, [])
+        steps.append(moment.step)
 
     def summary(self) -> Summary:
         """All of it, as a value."""
