@@ -17,6 +17,7 @@ import disca
 from disca.bundle import Bundle, MadeFor, Measured
 from disca.schedules import Schedule
 from tests.families import redraw
+from tests.pipelines import PIPELINES, Sampler
 
 Make = Callable[..., nn.Module]
 SCHEDULES = (Schedule(4, (0, 2)), Schedule(6, (0, 1, 3)))
@@ -196,3 +197,35 @@ def test_what_is_no_bundle_says_so(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no bundle"):
         Bundle.from_pretrained(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+
+
+def test_two_experts_take_a_bundle_each() -> None:
+    sample = Sampler(PIPELINES["WanPipeline/two_experts"])
+    pipe = sample.pipe
+    hosts = {"transformer": pipe.transformer, "transformer_2": pipe.transformer_2}
+    high, low = (
+        Bundle.for_host(
+            host,
+            component=name,
+            schedules=(Schedule(4, (0,)),),
+            student=redraw(type(host).from_config(host.config), seed=seed),
+            second_time=redraw(disca.SecondTime.for_host(host), seed=seed),
+            predictor=redraw(disca.Predictor.from_host(host, depth=1), seed=seed),
+        )
+        for seed, (name, host) in enumerate(hosts.items(), start=3)
+    )
+    samples = []
+    for bundles in ((high, low), (high,), (low,)):
+        with bundles[0].attach(pipe, *bundles[1:]) as run:
+            samples.append(sample())
+            assert {name: getattr(pipe, name) for name in hosts} != hosts
+    assert {name: getattr(pipe, name) for name in hosts} == hosts
+    assert not torch.equal(samples[0], samples[1]) and not torch.equal(samples[0], samples[2])
+    assert run.summary().forecasts > 0
+    with pytest.raises(ValueError, match="for one component"), high.attach(pipe, high):
+        pass
+    with (
+        pytest.raises(ValueError, match="'transformer_2', which the HunyuanVideoPipeline"),
+        low.attach(PIPELINES["HunyuanVideoPipeline"].build(0)),
+    ):
+        pass

@@ -63,6 +63,8 @@ class Bundle:
     host: str
     """Class of the transformer it is for."""
     host_config: Mapping[str, Any]
+    component: str = "transformer"
+    """Which component of the pipeline it is for; Wan 2.2 has a ``transformer_2`` too."""
     base: str | None = None
     """Where the base model is: a hub id, or words."""
     licence: str | None = None
@@ -94,29 +96,45 @@ class Bundle:
         return () if self.predictor is None else disca(self.predictor, full_steps=self.schedules)
 
     @contextmanager
-    def attach(self, pipe: Any, *, full: bool = False) -> Iterator[Run]:
+    def attach(self, pipe: Any, *others: Bundle, full: bool = False) -> Iterator[Run]:
         """Accelerate a pipeline inside the block; afterwards it is as it was.
 
         Args:
+            others: bundles for the pipeline's other components (the second expert of Wan 2.2).
             full: compute every step in full, which shows what the forecasts cost in quality.
 
         Raises:
-            ValueError: a pipeline over another host, or something attached to it already; in a run, a number of steps
-                that the bundle has no schedule for.
+            ValueError: a pipeline over another host, two bundles for one component, or something attached already; in
+                a run, a number of steps that the bundle has no schedule for.
         """
-        check_host(self.host, self.host_config, pipe.transformer, "bundle")
-        self._warn_of_shift(pipe)
+        bundles = {bundle.component: bundle for bundle in (self, *others)}
+        if len(bundles) <= len(others):
+            raise ValueError(f"Two of the bundles are for one component: {[b.component for b in (self, *others)]}.")
+        for name, bundle in bundles.items():
+            if getattr(pipe, name, None) is None:
+                raise ValueError(f"This bundle is for {name!r}, which the {type(pipe).__name__} does not have.")
+            check_host(bundle.host, bundle.host_config, getattr(pipe, name), "bundle")
         with ExitStack() as undo:
-            if self.student is not None:
-                own = pipe.transformer
-                pipe.register_modules(transformer=self.student.to(own.device, own.dtype))
-                undo.callback(pipe.register_modules, transformer=own)
-            if self.second_time is not None:
-                undo.enter_context(self.second_time.to(pipe.transformer.device, pipe.transformer.dtype).attach(pipe))
-            if self.predictor is not None:
-                self.predictor.to(pipe.transformer.device, pipe.transformer.dtype)
-            undo.callback(hooks.listen(pipe.transformer, self._warn_of_inputs))
-            yield undo.enter_context(attach(pipe, () if full else self.policy))
+            for bundle in bundles.values():
+                bundle._join(pipe, undo)
+            policies = {name: () if full else bundle.policy for name, bundle in bundles.items()}
+            yield undo.enter_context(attach(pipe, policies))
+
+    def _join(self, pipe: Any, undo: ExitStack) -> None:
+        """Put the parts into a pipeline; what it takes to undo this goes onto ``undo``."""
+        self._warn_of_shift(pipe)
+        own = getattr(pipe, self.component)
+        host = own
+        if self.student is not None:
+            host = self.student.to(own.device, own.dtype)
+            pipe.register_modules(**{self.component: host})
+            undo.callback(pipe.register_modules, **{self.component: own})
+        if self.second_time is not None:
+            self.second_time.to(host.device, host.dtype).install(host)
+            undo.callback(self.second_time.remove, host)
+        if self.predictor is not None:
+            self.predictor.to(host.device, host.dtype)
+        undo.callback(hooks.listen(host, self._warn_of_inputs))
 
     def measure(self, pipe: Any, seeds: Sequence[int], **call: Any) -> float:
         """How far its forecast runs end from its full runs on this pipeline: mean relative L2 of the last latents.
@@ -190,7 +208,7 @@ class Bundle:
         return cls(**stored)
 
     def _described(self) -> dict[str, Any]:
-        kept = ("host", "host_config", "base", "licence")
+        kept = ("host", "host_config", "component", "base", "licence")
         parts = [name for name in ("student", "second_time", "predictor") if getattr(self, name) is not None]
         return {
             "schema": SCHEMA,
