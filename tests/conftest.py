@@ -10,6 +10,7 @@ from hypothesis import settings
 from torch import nn
 
 from tests.families import FAMILIES, Draw, hunyuan_arguments
+from tests.official.golden import MODELS, Golden
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -47,3 +48,15 @@ def hunyuan() -> nn.Module:
 @pytest.fixture(params=[False, True], ids=["plain", "guidance_embeds"])
 def any_hunyuan(request: pytest.FixtureRequest) -> nn.Module:
     return tiny_hunyuan(guidance_embeds=request.param)
+
+
+@pytest.fixture(params=MODELS)
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """A tiny model of the authors' code, and what that code made of it."""
+    return Golden(request.param)
+
+
+@pytest.fixture(params=["dit", "predictor"])
+def part(request: pytest.FixtureRequest) -> str:
+    """A file of a golden model."""
+    return request.param

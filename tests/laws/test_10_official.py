@@ -6,32 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from disca import official
 from disca.meanflow.second_time import SecondTime
-from tests.official.golden import MODELS, Golden
+from tests.official.golden import Golden
 
 LOADERS = {"dit": official.load_transformer, "predictor": official.load_predictor}
 
 
-@pytest.fixture(params=MODELS)
-def golden(request: pytest.FixtureRequest) -> Golden:
-    return Golden(request.param)
-
-
-@pytest.fixture(params=LOADERS)
-def part(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-def weights(golden: Golden, part: str) -> dict[str, Tensor]:
-    return load_file(golden.folder / f"{part}.safetensors")
-
-
 def test_an_official_file_converted_and_converted_back_is_unchanged(golden: Golden, part: str) -> None:
-    there = weights(golden, part)
+    there = golden.weights(part)
     back = official.export(LOADERS[part](golden.host(), there))
     assert set(back) == set(there)
     assert all(torch.equal(back[name], there[name]) for name in there)
@@ -49,7 +34,7 @@ def damaged(there: dict[str, Tensor]) -> dict[str, tuple[dict[str, Any], str]]:
 
 @pytest.mark.parametrize("kind", ["missing", "unexpected", "misshapen", "no tensors"])
 def test_what_does_not_fit_is_named_and_nothing_is_loaded(golden: Golden, part: str, kind: str) -> None:
-    given, message = damaged(weights(golden, part))[kind]
+    given, message = damaged(golden.weights(part))[kind]
     host = golden.host()
     before = {name: value.clone() for name, value in host.state_dict().items()}
     with pytest.raises(ValueError, match=message):

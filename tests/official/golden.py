@@ -81,6 +81,10 @@ class Golden:
         for i in range(len(sigmas) - 1):
             yield loop[f"step.{i}.t"], loop[f"step.{i}.r"], sigmas[i + 1] - sigmas[i]
 
+    def weights(self, part: str) -> dict[str, Tensor]:
+        """Tensors of ``dit`` or ``predictor`` by official name."""
+        return dict(_load(self.folder / f"{part}.safetensors"))
+
 
 @lru_cache(maxsize=8)
 def _load(path: Path) -> dict[str, Tensor]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 import disca
 from disca import official
@@ -18,23 +17,9 @@ from tests.official.golden import FOLDER, MODELS, Golden
 LOADERS = {"dit": official.load_transformer, "predictor": official.load_predictor}
 
 
-@pytest.fixture(params=MODELS)
-def golden(request: pytest.FixtureRequest) -> Golden:
-    return Golden(request.param)
-
-
-@pytest.fixture(params=LOADERS)
-def part(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-def weights(golden: Golden, part: str) -> dict[str, Tensor]:
-    return load_file(golden.folder / f"{part}.safetensors")
-
-
 def test_a_transformer_in_the_split_naming_is_read() -> None:
     golden = Golden("hyvideo10_t2v")
-    merged = weights(golden, "dit")
+    merged = golden.weights("dit")
     width, split = merged["img_in.proj.bias"].shape[0], {}
     for name, value in merged.items():
         module, _, kind = name.rpartition(".")
@@ -60,7 +45,7 @@ def test_the_authors_own_split_predictor_is_read() -> None:
 
 
 def test_wrappings_are_taken_off(golden: Golden) -> None:
-    there = weights(golden, "predictor")
+    there = golden.weights("predictor")
     host = golden.host()
     plain = official.load_predictor(host, there).state_dict()
     for wrapped in ({"model": there}, {f"module.predictor.{name}": value for name, value in there.items()}):
@@ -70,7 +55,7 @@ def test_wrappings_are_taken_off(golden: Golden) -> None:
 
 def test_half_a_fused_tensor_is_misshapen() -> None:
     golden = Golden("hyvideo10_t2v")
-    there = weights(golden, "dit")
+    there = golden.weights("dit")
     name = "single_blocks.0.linear1.weight"
     with pytest.raises(ValueError, match=f"misshapen: {name} is"):
         official.load_transformer(golden.host(), there | {name: there[name][:-1]})
@@ -91,14 +76,14 @@ def test_files_that_are_none_are_refused(golden: Golden, part: str, tmp_path: Pa
 def test_another_host_is_refused(golden: Golden, part: str) -> None:
     other = next(Golden(name) for name in MODELS if name != golden.name).host()
     with pytest.raises(ValueError, match=r"do not fit|no weights of a predictor"):
-        LOADERS[part](other, weights(golden, part))
+        LOADERS[part](other, golden.weights(part))
     with pytest.raises(ValueError, match="No adapter describes Linear"):
-        LOADERS[part](nn.Linear(1, 1), weights(golden, part))
+        LOADERS[part](nn.Linear(1, 1), golden.weights(part))
 
 
 def test_the_second_time_becomes_part_of_a_host_without_one() -> None:
     golden = Golden("hyvideo10_t2v")
-    there, host = weights(golden, "dit"), golden.host()
+    there, host = golden.weights("dit"), golden.host()
     assert official.load_transformer(host, there) is host
     state = host.state_dict()
     assert torch.equal(state["time_text_embed.timestep_embedder_r.linear_1.weight"], there["time_r_in.mlp.0.weight"])
@@ -114,14 +99,14 @@ def _any(golden: Golden) -> tuple[Any, ...]:
 
 
 def test_a_predictor_has_as_many_blocks_as_its_file(golden: Golden) -> None:
-    there = weights(golden, "predictor")
+    there = golden.weights("predictor")
     one = {name: value for name, value in there.items() if "blocks.1." not in name}
     predictor = official.load_predictor(golden.host(), one)
     assert len(predictor.blocks) == 1 and not any(p.requires_grad for p in predictor.parameters())
 
 
 def test_a_predictor_is_stored_and_loaded_as_any_other(golden: Golden, tmp_path: Path) -> None:
-    predictor = official.load_predictor(golden.host(), weights(golden, "predictor"))
+    predictor = official.load_predictor(golden.host(), golden.weights("predictor"))
     predictor.save_pretrained(tmp_path)
     again = disca.Predictor.from_pretrained(tmp_path).state_dict()
     assert all(torch.equal(again[name], value) for name, value in predictor.state_dict().items())
@@ -152,7 +137,7 @@ def test_full_size_models_map_completely(name: str) -> None:
 def test_real_weights_fill_a_host_on_the_meta_device(golden: Golden) -> None:
     with torch.device("meta"):
         host = golden.host()
-    there = weights(golden, "dit")
+    there = golden.weights("dit")
     official.load_transformer(host, there)
     back = official.export(host)
     assert all(torch.equal(back[name], there[name]) for name in there)
