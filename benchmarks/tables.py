@@ -52,7 +52,7 @@ def table(file: str, columns: list[str]) -> str:
         *("| " + " | ".join(COLUMNS[name][1](row) for name in columns) + " |" for row in rows),
     ]
     about = rows[0]
-    said = f"{len(about.seeds)} held-out prompts"
+    said = f"{len(about.seeds)} pairs of held-out prompt and noise"
     references = dict.fromkeys(row.reference for row in rows if row.reference)
     said += f"; PSNR and relative L2 to {', '.join(f'`{name}`' for name in references)}" if references else ""
     return "\n".join([*lines, "", f"{said}. Records: [{file}]({{link}}{file})."]) + "\n"

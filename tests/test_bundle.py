@@ -45,7 +45,7 @@ def bundle(pipe: HunyuanVideoPipeline, make_hunyuan: Make) -> Bundle:
         licence="some-licence",
         made_for=MadeFor(latents=(3, 8, 8), shift=5.0, guidance=6.0),
         schedules=SCHEDULES,
-        measured=Measured(relative_l2=0.1, most=0.15),
+        measured=Measured(relative_l2=0.1, most=0.15, prompt="a boat", steps=4, seeds=(0, 1)),
         student=student,
         second_time=redraw(disca.SecondTime.for_host(student), seed=2),
         predictor=redraw(disca.Predictor.from_host(student, depth=1), seed=3),
@@ -163,6 +163,8 @@ def test_a_measure_is_the_distance_of_forecast_runs_to_full_ones(bundle: Bundle)
                 samples.append(pipe(EXAMPLE, num_inference_steps=4, generator=noise, output_type="latent").frames)
         errors.append(((samples[1] - samples[0]).norm() / samples[0].norm()).item())
     assert found == pytest.approx(sum(errors) / 2) and found > 0.01
+    with pytest.raises(ValueError, match="at least one seed"):
+        own.measure(pipe, [], prompt=EXAMPLE)
 
 
 def test_a_predictor_needs_schedules_and_each_length_one(bundle: Bundle) -> None:

@@ -72,6 +72,8 @@ def check_full_steps(full_steps: tuple[int, ...]) -> None:
 
 def check_every(n: int, warmup: int, phase: int) -> None:
     """Refuse a counter that cannot count."""
+    if any(not isinstance(value, int) for value in (n, warmup, phase)):
+        raise ValueError(f"every, warmup and phase are whole numbers; given {n!r}, {warmup!r} and {phase!r}.")
     if n < 1 or warmup < 1 or not 0 <= phase < n:
         raise ValueError(
             f"every={n}, warmup={warmup}, phase={phase} is no counter: every and warmup must be at least 1, and phase "

@@ -91,3 +91,10 @@ def test_what_is_no_policy_is_refused(policy: Any) -> None:
 def test_two_rules_for_one_site_are_refused() -> None:
     with pytest.raises(ValueError, match="Two rules of the policy are for one site"):
         check_policy(disca.reuse(every=2) + disca.taylor(every=2))
+
+
+def test_names_and_words_in_the_place_of_policies_and_numbers_are_refused(hunyuan: Any) -> None:
+    with pytest.raises(ValueError, match=r"from_name\('reuse'\)"):
+        disca.attach(hunyuan, "reuse", timesteps=[1000.0, 500.0])
+    with pytest.raises(ValueError, match="whole numbers; given '2'"):
+        disca.reuse(every="2")

@@ -59,13 +59,21 @@ def test_the_lab_s_bundle_is_checked_against_what_was_recorded(
 ) -> None:
     folder = tmp_path / "bundle"
     assert main(["lab", "bundle", "--output", str(folder)]) == 0
-    check = ["check", "lab-distilled", str(folder), "--prompt", "a red seven drifting left", "--json", "--seeds", "0"]
-    assert main(check) == 1
+    check = ["check", "lab-distilled", str(folder), "--json"]
+    asked = ["--prompt", "a red seven drifting left", "--seeds", "0"]
+    assert main([*check, *asked]) == 1
     assert "--record" in capsys.readouterr().err
-    assert main([*check, "--record"]) == 0
-    assert main(check) == 0
-    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert first == second and 0 < first["relative_l2"] < first["most"]
+    assert main([*check, "--record"]) == 1
+    assert "--prompt" in capsys.readouterr().err
+    assert main([*check, *asked, "--record"]) == 0
+    assert main(check) == main([*check, *asked]) == 0  # the same as recorded, said or not
+    first, second, third = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert second == third == {**first, "verdict": "as expected"}
+    assert 0 < first["relative_l2"] < first["most"] and first["verdict"] == "recorded"
+    assert main([*check, "--steps", "20"]) == 1
+    assert "Check the same" in capsys.readouterr().err
+    assert main(["describe", str(folder)]) == 0
+    assert "8 steps, full 0 2 4 7" in " ".join(capsys.readouterr().out.split())
     stored = json.loads((folder / "bundle.json").read_text())
     stored["measured"]["most"] = 0.5 * first["relative_l2"]
     (folder / "bundle.json").write_text(json.dumps(stored))

@@ -54,6 +54,10 @@ class Measured:
     """Mean over clips of the relative L2 of the last latents, forecast run to full run."""
     most: float
     """The largest value of another check that is still as expected."""
+    prompt: str
+    steps: int
+    seeds: tuple[int, ...]
+    """What was sampled; another check compares only if it samples the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +130,14 @@ class Bundle:
         own = getattr(pipe, self.component)
         host = own
         if self.student is not None:
-            host = self.student.to(own.device, own.dtype)
+            host = _moved(self.student, own)
             pipe.register_modules(**{self.component: host})
             undo.callback(pipe.register_modules, **{self.component: own})
         if self.second_time is not None:
-            self.second_time.to(host.device, host.dtype).install(host)
+            _moved(self.second_time, host).install(host)
             undo.callback(self.second_time.remove, host)
         if self.predictor is not None:
-            self.predictor.to(host.device, host.dtype)
+            _moved(self.predictor, host)
         undo.callback(hooks.listen(host, self._warn_of_inputs))
 
     def measure(self, pipe: Any, seeds: Sequence[int], **call: Any) -> float:
@@ -143,7 +147,12 @@ class Bundle:
             pipe: the pipeline to sample with, with whatever adapters, quantisation and resolution it is used with.
             seeds: of the noise; one run of each kind for each.
             call: what the pipeline is called with, such as the prompt and ``num_inference_steps``.
+
+        Raises:
+            ValueError: no seeds.
         """
+        if not seeds:
+            raise ValueError("A measure needs at least one seed, such as 0.")
         errors = []
         for seed in seeds:
             ends = []
@@ -202,7 +211,7 @@ class Bundle:
         stored["made_for"] = MadeFor(**_tuples(stored["made_for"]))
         stored["schedules"] = tuple(Schedule(s["steps"], tuple(s["full_steps"])) for s in stored["schedules"])
         if stored["measured"] is not None:
-            stored["measured"] = Measured(**stored["measured"])
+            stored["measured"] = Measured(**_tuples(stored["measured"]))
         for name in parts:
             stored[name] = _load(name, stored["host"], folder / name).eval().requires_grad_(False)
         return cls(**stored)
@@ -234,6 +243,12 @@ class Bundle:
             scale = float(guidance.flatten()[0]) / 1000  # the embedding is fed a thousand times the scale
             if abs(scale - wanted.guidance) > 0.01 * wanted.guidance:  # half precision rounds it
                 _warn(f"was made for a guidance scale of {wanted.guidance:g}, but is used with {scale:g}")
+
+
+def _moved(part: Any, host: Any) -> Any:
+    """A part on the host's device and in its dtype; diffusers warns of every move, also of one that is none."""
+    same = part.device == host.device and part.dtype == host.dtype
+    return part if same else part.to(host.device, host.dtype)
 
 
 def _warn(what: str) -> None:

@@ -30,6 +30,10 @@ def check_policy(policy: Iterable[Rule]) -> Policy:
     Raises:
         ValueError: something else than rules, or two rules for one site.
     """
+    if isinstance(policy, str):
+        raise ValueError(
+            f"A policy is what disca.{policy}(...) gives, not its name; or use disca.from_name({policy!r})."
+        )
     rules = tuple(policy) if isinstance(policy, Iterable) else (policy,)
     for rule in rules:
         if not isinstance(rule, Rule):

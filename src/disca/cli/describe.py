@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro.conf import Positional
 
@@ -51,6 +52,25 @@ def describe(options: Describe) -> None:
     console = Console()
     console.print(stacks, predictors)
     console.print(f"Second time: {found.second_time}.")
+    for line in _bundle(Path(options.model)):
+        console.print(line)
+
+
+def _bundle(folder: Path) -> list[str]:
+    """What a bundle says of itself; nothing for other models."""
+    if not (folder / "bundle.json").is_file():
+        return []
+    stored = json.loads((folder / "bundle.json").read_text())
+    lists = [f"{one['steps']} steps, full {' '.join(map(str, one['full_steps']))}" for one in stored["schedules"]]
+    made_for = ", ".join(f"{name} {value}" for name, value in stored["made_for"].items() if value is not None)
+    measured = stored["measured"]
+    return [
+        f"A bundle for the component {stored['component']}, with {', '.join(stored['parts']) or 'no parts'}.",
+        f"Schedules: {'; '.join(lists) or 'none'}.",
+        f"Made for: {made_for or 'anything'}.",
+        f"Recorded error: {measured['relative_l2']:.4f}." if measured else "Recorded error: none; see disca check.",
+        f"Base: {stored['base']}. Licence: {stored['licence']}.",
+    ]
 
 
 def _number(count: int) -> str:

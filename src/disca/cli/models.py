@@ -25,7 +25,9 @@ def open_pipeline(name: str) -> Any:
     from disca.lab.sample import MODELS
 
     if name not in MODELS:
-        raise ValueError(f"{unknown('model', name, MODELS)} A folder with a diffusers pipeline would do too.")
+        raise ValueError(
+            f"{unknown('model', name, MODELS)} Nor is there a folder of that name with a model of diffusers."
+        )
     return weights.pipeline(MODELS[name]).to(device)
 
 

@@ -195,7 +195,9 @@ class SecondTime(Companion):
         if already is None:
             self.install(transformer)
         elif already is not self:
-            raise ValueError("The transformer has another second time already. Remove that one first.")
+            raise ValueError(
+                "The transformer has another second time already. Remove that one first, or take the model without it."
+            )
         try:
             with self._scheduled(target) if piped else nullcontext():
                 yield self
