@@ -82,7 +82,7 @@ def test_the_table_lists_each_name_once() -> None:
     assert len({method.function for method in METHODS.values()}) == len(METHODS)
 
 
-@pytest.mark.parametrize("policy", [disca.taylor, "taylor", (Reuse(),), 3])
+@pytest.mark.parametrize("policy", [disca.taylor, (Reuse(),), 3])
 def test_what_is_no_policy_is_refused(policy: Any) -> None:
     with pytest.raises(ValueError, match="A policy is a tuple of rules"):
         check_policy(policy)

@@ -79,5 +79,5 @@ def test_the_lab_s_bundle_is_checked_against_what_was_recorded(
     (folder / "bundle.json").write_text(json.dumps(stored))
     assert main(check) == 1
     assert "beyond" in capsys.readouterr().err
-    assert main(["check", "lab-dstilled", str(folder), "--prompt", "x"]) == 1
+    assert main(["check", "lab-dstilled", str(folder)]) == 1
     assert "Did you mean 'lab-distilled'" in capsys.readouterr().err
