@@ -38,6 +38,7 @@ def test_a_clip_is_sampled_and_equal_seeds_give_equal_files(tmp_path: Path, caps
         (["a red seven drifting left", "--steps", "4", "--full-steps", "0", "6"], "6"),
         (["a red seven drifting left", "--steps", "4", "--full-steps", "1", "2"], "0"),
         (["a red seven drifting left", "--output", "clip.bmp"], ".gif"),
+        (["three", "--output", "new/folder/clip.gif"], "COLOUR"),
     ],
 )
 def test_a_bad_wish_is_one_clear_line(

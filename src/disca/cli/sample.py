@@ -39,9 +39,11 @@ class Sample:
 def sample(options: Sample) -> None:
     """Sample one clip into a file."""
     from disca.files import check_writable
+    from disca.lab.words import parse
     from disca.report.clips import check_suffix
 
     check_suffix(options.output)
+    parse(options.prompt)
     check_writable(options.output.parent)
     from disca.lab.sample import sample_clip
 
