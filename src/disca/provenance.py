@@ -28,15 +28,24 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Revision of the checkout this package runs from, with ``-dirty`` where files differ; None outside a checkout."""
+    """Revision of the checkout this package runs from, with ``-dirty`` where its code differs; None outside a checkout.
+
+    Records and docs do not count: a run that writes its own records is no other run.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+        revision = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "src", "recipes", "benchmarks/*.py")
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{revision}-dirty" if changed else revision or None
+
+
+def _git(root: Path, *command: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
 
 
 def hardware() -> dict[str, Any]:
