@@ -66,7 +66,7 @@ class Fit:
         """Forecast steps to learn from, and the weight of each.
 
         A velocity's error enters the latents times its interval, so its square should count as the squared interval.
-        Steps are drawn in proportion to their intervals and weighted by them, which comes to the same for one target, and
+        Steps are drawn in proportion to their intervals and weighted by them, which is the same for one target and
         nearly for several, since no step is drawn twice; the whole model answers where it matters. Weights are relative
         to the schedule's longest forecast interval.
         """
