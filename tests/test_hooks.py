@@ -118,7 +118,8 @@ def test_the_watch_tells_timestep_and_branch(hunyuan: nn.Module, make_inputs: An
 
 def test_held_blocks_keep_their_names_and_do_not_run(hunyuan: nn.Module) -> None:
     blocks, keys = list(hunyuan.transformer_blocks), list(hunyuan.state_dict())
-    original = hooks.hold(hunyuan, "transformer_blocks", [stand_in := object()])
+    original = hunyuan.transformer_blocks
+    hooks.hold(hunyuan, "transformer_blocks", {0: (stand_in := object()), 1: None})
     assert list(hunyuan.transformer_blocks) == [stand_in]
     assert len(hunyuan.transformer_blocks) == len(blocks)
     assert list(hunyuan.transformer_blocks.children()) == blocks
@@ -131,7 +132,7 @@ def test_held_blocks_keep_their_names_and_do_not_run(hunyuan: nn.Module) -> None
 
 
 def test_what_happens_to_held_blocks_stays(hunyuan: nn.Module) -> None:
-    hooks.hold(hunyuan, "transformer_blocks")
+    hooks.hold(hunyuan, "transformer_blocks", {1: None})
     hunyuan.transformer_blocks[1] = other = nn.Identity()
     hunyuan.train()
     hooks.let_go(hunyuan, "transformer_blocks")
@@ -140,6 +141,6 @@ def test_what_happens_to_held_blocks_stays(hunyuan: nn.Module) -> None:
 
 
 def test_blocks_are_held_once(hunyuan: nn.Module) -> None:
-    hooks.hold(hunyuan, "transformer_blocks")
+    hooks.hold(hunyuan, "transformer_blocks", {1: None})
     with pytest.raises(ValueError, match="held already"):
-        hooks.hold(hunyuan, "transformer_blocks")
+        hooks.hold(hunyuan, "transformer_blocks", {1: None})

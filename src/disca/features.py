@@ -30,6 +30,8 @@ class Moment:
     """Time the step goes down to, in [0, t]."""
     branch: str = ""
     """Name of the guidance branch, such as ``cond`` or ``uncond``; empty where nobody has asked."""
+    grid: tuple[int, int, int] | None = None
+    """Frames, rows and columns of the video tokens; None where the host does not say."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,19 @@ class Call:
     """``compute(*inputs)`` runs the site as the host would have."""
     conditioning: Mapping[str, Any] = field(default_factory=dict)
     """What the host's blocks receive beside the features (modulation, mask, rotary embedding), by parameter name."""
+    signals: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    """What else can be read here, by name; computed when it is read."""
+    depth: float = 0.0
+    """Where in the trunk the site is, from 0 (first block) to 1 (last)."""
+    ranks: Any = None
+    """Process group over which the tokens are split (context parallelism), for decisions that all ranks must share."""
+
+    def read(self, signal: str) -> Any:
+        """The signal of that name.
+
+        Raises:
+            ValueError: it is not to be had at this site.
+        """
+        if signal not in self.signals:
+            raise ValueError(f"There is no {signal} to read at this site; to be had: {sorted(self.signals)}.")
+        return self.signals[signal]()

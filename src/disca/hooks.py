@@ -96,6 +96,12 @@ def listen(module: nn.Module, hear: Callable[[Mapping[str, Any]], None]) -> Call
     return module.register_forward_pre_hook(before, with_kwargs=True).remove
 
 
+def named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a call of a module, by name."""
+    _, *names = signature(type(module).forward).parameters
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
 def _forget_children(registry: HookRegistry) -> None:
     """Let the module's registry look anew for those below it. Its own list is enough: those of the modules below do not
     hold it, and going through all of them takes longer than a step of a small model."""
@@ -248,7 +254,7 @@ def _processors(network: nn.Module) -> Iterator[Any]:
 
 
 class HeldStack(nn.ModuleList):
-    """A stack of blocks that runs something else in their place.
+    """A stack of blocks that runs something else in place of some of them.
 
     It has the blocks under their own names, so parameters, state-dict keys, devices, adapters and compilation are what
     they were; only iterating over it, which is how a host runs its blocks, gives the stand-ins.
@@ -256,34 +262,90 @@ class HeldStack(nn.ModuleList):
 
     def __init__(self, blocks: Iterable[nn.Module] = ()) -> None:
         super().__init__(blocks)
-        self.stand_ins: tuple[Callable[..., Any], ...] | None = None
+        self.stand_ins: list[Mapping[int, Callable[..., Any] | None]] = []
         self.original: tuple[nn.ModuleList, ...] = ()  # in a tuple, so that it is no child
 
     def __iter__(self) -> Iterator[Any]:
-        return super().__iter__() if self.stand_ins is None else iter(self.stand_ins)
+        runs: dict[int, Any] = dict(enumerate(super().__iter__()))
+        for stand_ins in self.stand_ins:
+            runs |= stand_ins
+        return (block for block in runs.values() if block is not None)
 
 
-def hold(host: nn.Module, stack: str, stand_ins: Iterable[Callable[..., Any]] = ()) -> nn.ModuleList:
-    """Let ``stand_ins`` run in place of the blocks in ``host.stack``; returns the stack as it was.
+def hold(host: nn.Module, stack: str, stand_ins: Mapping[int, Callable[..., Any] | None]) -> None:
+    """Let ``stand_ins`` run in place of the blocks of these indices in ``host.stack``; None runs nothing there.
 
     Raises:
-        ValueError: the stack is held already.
+        ValueError: one of the blocks is held already.
     """
-    original = getattr(host, stack)
-    if isinstance(original, HeldStack):
-        raise ValueError(f"The blocks of {type(host).__name__}.{stack} are held already. Detach that run first.")
+    held = getattr(host, stack)
+    if not isinstance(held, HeldStack):
+        held = _held(held)
+        setattr(host, stack, held)
+    if any(index in others for others in held.stand_ins for index in stand_ins):
+        raise ValueError(
+            f"Blocks of {type(host).__name__}.{stack} are held already: by another run, which is to be detached first, "
+            "or by another rule of the policy."
+        )
+    held.stand_ins.append(stand_ins)
+
+
+def _held(original: nn.ModuleList) -> HeldStack:
     held = HeldStack()
     held._modules = original._modules  # shared, so that a block replaced while held stays replaced
     held.training = original.training
-    held.stand_ins, held.original = tuple(stand_ins), (original,)
-    setattr(host, stack, held)
-    return original
+    held.original = (original,)
+    return held
 
 
 def let_go(host: nn.Module, stack: str) -> None:
-    """Give the blocks back to the host."""
+    """Take back the last :func:`hold`."""
     held = getattr(host, stack)
-    if isinstance(held, HeldStack):
+    if not isinstance(held, HeldStack):
+        return
+    held.stand_ins.pop()
+    if not held.stand_ins:
         (original,) = held.original
         original.training = held.training
         setattr(host, stack, original)
+
+
+def original(host: nn.Module, stack: str) -> nn.ModuleList:
+    """The stack itself, also while it is held."""
+    held = getattr(host, stack)
+    return held.original[0] if isinstance(held, HeldStack) else held
+
+
+class StandIn(ModelHook):
+    """Runs in place of a module: ``run(forward, args, kwargs)``, where ``forward`` is what the module would do."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.run = run
+
+    @untraced
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return self.run(self.fn_ref.original_forward, args, kwargs)
+
+
+def stand_in(module: nn.Module, run: Callable[..., Any], name: str) -> Callable[[], None]:
+    """Let ``run(forward, args, kwargs)`` stand in for a module; returns what undoes it.
+
+    Raises:
+        ValueError: the module has a hook of that name.
+    """
+    install(module, StandIn(run), name)
+    return lambda: remove(module, name)
+
+
+def hear_output(module: nn.Module, hear: Callable[[Any], None]) -> Callable[[], None]:
+    """Let ``hear`` know what each call gives; returns what undoes it."""
+    return module.register_forward_hook(lambda module, args, output: hear(output)).remove
+
+
+def ranks_of(host: nn.Module) -> Any:
+    """Process group over which the host's tokens are split by context parallelism, or None."""
+    for processor in _processors(host):
+        config = getattr(processor._parallel_config, "context_parallel_config", None)
+        return None if config is None else config._flattened_mesh.get_group()
+    return None

@@ -1,7 +1,8 @@
 """What the laws range over: every published method, and hosts that sample with it.
 
 Families and stock pipelines join by a row in ``tests/families.py`` and ``tests/pipelines.py``; methods are listed by
-the library itself. Hosts in ``THOROUGH`` go with every method, the others with the predictor, which uses all of a host.
+the library itself. Hosts in ``THOROUGH`` go with every method, those in ``PLAIN`` with the methods that are one rule of
+the trunk, the others with the predictor, which uses all of a host.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 import disca
 from disca.adapters import adapter_for
-from disca.caching.methods import METHODS, from_name
+from disca.caching.methods import METHODS
 from disca.caching.policy import Policy
+from tests import methods
 from tests.families import FAMILIES, Family
 from tests.pipelines import PIPELINES, Interrupted, Sampler
 
@@ -160,10 +162,12 @@ HOSTS: dict[str, Callable[..., Host]] = {
     "lab": lab,
 }
 
-THOROUGH = ("hunyuan_video", "hunyuan_video/nameless", "HunyuanVideoPipeline", "lab")
+THOROUGH = ("hunyuan_video", "wan", "lab")
+PLAIN = ("hunyuan_video/nameless", "HunyuanVideoPipeline", "WanPipeline/two_experts")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "methods(*names): the methods a law ranges over, where it is not all of them")
     config.addinivalue_line("markers", "hosts(*names): the hosts a law ranges over, where it is not all of them")
 
 
@@ -171,10 +175,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("hosts")
     hosts = marker.args if marker else tuple(HOSTS)
     if "method" in metafunc.fixturenames:
-        pairs = [(host, name) for host in hosts for name in METHODS if host in THOROUGH or name == "disca"]
+        marker = metafunc.definition.get_closest_marker("methods")
+        names = marker.args if marker else tuple(METHODS)
+        pairs = [(host, name) for host in hosts for name in names if goes_with(host, name)]
         metafunc.parametrize(("host", "method"), pairs, indirect=True)
     elif "host" in metafunc.fixturenames:
         metafunc.parametrize("host", hosts, indirect=True)
+
+
+def goes_with(host: str, name: str) -> bool:
+    return host in THOROUGH or name == "disca" or (host in PLAIN and name in methods.TRUNK)
 
 
 @pytest.fixture
@@ -191,8 +201,4 @@ def make_host() -> Callable[..., Host]:
 @pytest.fixture
 def method(request: pytest.FixtureRequest, host: Host) -> Callable[..., Policy]:
     """A method, for this host, as a function of when to compute in full."""
-    options = {}
-    if "predictor" in METHODS[request.param].options:
-        torch.manual_seed(0)
-        options["predictor"] = disca.Predictor.from_host(host.transformer, depth=1).eval()
-    return partial(from_name, request.param, **options)
+    return partial(methods.policy, request.param, host.transformer)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from disca.caching.forecasts import Forecast, RepeatChange, Reuse, Taylor
+from disca.caching.forecasts import Forecast, RepeatChange, Reuse
+from disca.caching.polynomials import Taylor
 from disca.features import Call, Features, Moment
 
 STEPS = 20

@@ -14,6 +14,7 @@ from disca.adapters.hunyuan_video_framepack import HUNYUAN_VIDEO_FRAMEPACK
 from disca.adapters.ltx import LTX
 from disca.adapters.mochi import MOCHI
 from disca.adapters.qwen_image import QWEN_IMAGE
+from disca.adapters.sublayers import Sublayer
 from disca.adapters.wan import WAN
 
 ADAPTERS: dict[str, Adapter] = {
@@ -56,4 +57,4 @@ def adapter_for(transformer: nn.Module) -> Adapter:
     )
 
 
-__all__ = ["ADAPTERS", "Adapter", "adapter_for", "describe"]
+__all__ = ["ADAPTERS", "Adapter", "Sublayer", "adapter_for", "describe"]

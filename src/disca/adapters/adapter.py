@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from disca.adapters.sublayers import Sublayer
 from disca.features import Features
 
 
@@ -33,6 +34,17 @@ class Adapter:
     between_blocks: tuple[str, ...] = ()
     """Parameters of the host's forward that it adds between its blocks, such as a ControlNet's. A trunk taken as one
     has no place for them, so a call that has them is refused."""
+
+    sublayers: Mapping[str, tuple[Sublayer, ...]] = field(default_factory=dict, hash=False)
+    """The layers inside of a stack's blocks, by the name of the stack, in the order in which they run."""
+    attends_context_first: bool = False
+    """Whether joint attention has the text tokens before the video tokens."""
+    last_projection: str = "proj_out"
+    """Attribute of the host that makes its output of the video tokens."""
+    latents: str = "hidden_states"
+    """Parameter of the host's forward that carries the noisy latents."""
+    frames_before_channels: bool = False
+    """Whether latents are ``[batch, frames, channels, height, width]``."""
 
     width: tuple[str, ...] = ("num_attention_heads", "attention_head_dim")
     """Entries of the host's configuration whose product is the width of the video tokens."""
@@ -74,6 +86,18 @@ class Adapter:
     def timestep_at(self, time: float) -> float:
         """A time in [0, 1] as the host receives it."""
         return self.time_scale * (1 - time if self.time_ascends else time)
+
+    def grid(self, config: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:
+        """Frames, rows and columns of the video tokens in a call of the host; None where its latents are packed and it
+        does not say."""
+        shape = arguments[self.latents].shape
+        if len(shape) != 5:
+            frames, rows, columns = (arguments.get(name) for name in ("num_frames", "height", "width"))
+            return None if frames is None or rows is None or columns is None else (frames, rows, columns)
+        if self.frames_before_channels:
+            shape = (shape[0], shape[2], shape[1], *shape[3:])
+        frames, rows, columns = (side // patch for side, patch in zip(shape[2:], _patches(config), strict=True))
+        return frames, rows, columns
 
     def widths(self, config: Mapping[str, Any]) -> tuple[int, ...]:
         """Width of the tokens of each stream, by the host's configuration.
@@ -167,6 +191,15 @@ class Adapter:
 def stacks_of(transformer: nn.Module) -> tuple[str, ...]:
     """Names of the ModuleLists right inside of a transformer."""
     return tuple(name for name, child in transformer.named_children() if isinstance(child, nn.ModuleList))
+
+
+def _patches(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Latents to a token, along frames, rows and columns."""
+    patch = config.get("patch_size") or 1
+    if isinstance(patch, int):
+        return (config.get("patch_size_t") or 1, patch, patch)
+    frames, rows, columns = patch
+    return (frames, rows, columns)
 
 
 def is_named(parameter: Parameter) -> bool:

@@ -2,11 +2,13 @@
 ``AnyFlowFARTransformer3DModel``, is also called between chunks, at no step, to fill caches. It is not described."""
 
 from disca.adapters.adapter import Adapter
+from disca.adapters.sublayers import CROSS
 
 ANYFLOW = Adapter(
     transformer="AnyFlowTransformer3DModel",
     stacks=("blocks",),
     context=None,
+    sublayers={"blocks": CROSS},
     block_arguments={"dim": "width", "num_heads": "num_attention_heads"},
     second_timestep="r_timestep",
 )

@@ -2,11 +2,20 @@
 multiplies them by 1000 itself."""
 
 from disca.adapters.adapter import Adapter
+from disca.adapters.sublayers import DUAL, Sublayer
 
 QWEN_IMAGE = Adapter(
     transformer="QwenImageTransformer2DModel",
     stacks=("transformer_blocks",),
     context_first=True,
+    sublayers={
+        "transformer_blocks": (
+            DUAL[0],
+            Sublayer("feed_forward", "img_mlp"),
+            Sublayer("feed_forward", "txt_mlp", text=True),
+        )
+    },
+    attends_context_first=True,
     fuse_jointly=False,
     between_blocks=("controlnet_block_samples",),
     block_arguments={"dim": "width"},

@@ -59,15 +59,24 @@ class Expert:
         self.adapter.check(host)
         for rule in self.policy:
             rule.how.check(host)
+            if rule.when.made_for is not None:
+                rule.when.made_for.check(type(host).__name__)
 
     def check_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError where a call has what the trunk as one would leave out."""
+        if not any(rule.where.holds_blocks for rule in self.policy):
+            return
         given = [name for name in self.adapter.between_blocks if arguments.get(name) is not None]
         if given:
             raise ValueError(
                 f"The transformer is called with {given[0]}, which it adds between its blocks. It cannot while a "
                 "policy holds all blocks as one. Detach, or sample without it."
             )
+
+    def grid(self, arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:
+        """Frames, rows and columns of the video tokens in a call, where the host says."""
+        config: Any = self.transformer.config
+        return self.adapter.grid(config, arguments)
 
     def second_timestep(self, arguments: Mapping[str, Any], now: Callable[[], Moment]) -> dict[str, Tensor]:
         """r by the name of the host's own input for it, where it has one that the call leaves empty. In float32, also

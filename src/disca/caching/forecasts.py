@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import factorial, prod
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from disca import hooks
@@ -19,6 +17,11 @@ Memory = TypeVar("Memory")
 
 class Forecast(ABC, Generic[Memory]):
     """Stands in for a site. A value: what it has seen, of one site in one branch of one run, is its memory."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Signals that it reads of a call beside its inputs."""
+        return frozenset()
 
     @abstractmethod
     def start(self) -> Memory:
@@ -31,6 +34,15 @@ class Forecast(ABC, Generic[Memory]):
     @abstractmethod
     def predict(self, memory: Memory, moment: Moment, call: Call) -> Features:
         """What the site would give now. At least one full step was observed before."""
+
+    def observe_part(self, memory: Memory, moment: Moment, part: str, call: Call, outputs: Features) -> None:
+        """Something that runs only for the site was computed, ahead of it."""
+
+    def predict_part(self, memory: Memory, moment: Moment, part: str, call: Call) -> Features:
+        """What stands in for something that runs only for the site, at a step at which the site is forecast: nothing,
+        no tokens at all."""
+        nothing: Features = call.read("nothing")
+        return nothing
 
     @abstractmethod
     def held(self, memory: Memory) -> tuple[Tensor, ...]:
@@ -77,7 +89,7 @@ class Reuse(OneKept):
     """The outputs of the last full step."""
 
     def observe(self, memory: Kept, moment: Moment, call: Call, outputs: Features) -> None:
-        memory.features = _detached(outputs)
+        memory.features = detached(outputs)
 
     def predict(self, memory: Kept, moment: Moment, call: Call) -> Features:
         return memory.features
@@ -95,63 +107,18 @@ class RepeatChange(OneKept):
         return tuple(now + change for now, change in zip(call.inputs, memory.features, strict=True))
 
 
-@dataclass
-class Terms:
-    """Sets of features at positions; what they are is the affair of the form (differences, or full values)."""
-
-    at: list[float] = field(default_factory=list)
-    features: list[Features] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
-class Taylor(Forecast[Terms]):
-    """A polynomial of degree ``order`` through past full steps; with fewer full steps, of the degree they allow.
+class Offset(OneKept):
+    """The inputs of now plus the difference between outputs and inputs at the last full step, where the outputs may
+    have fewer channels: those that come first (EasyCache, arXiv 2507.02860)."""
 
-    ``form="published"`` is the recursion of TaylorSeer's code (arXiv 2503.06923): the i-th difference is the change
-    of the one below since the last full step over the newest gap, and weighs k^i / i! at k past that step.
-    ``form="newton"`` goes exactly through the last ``order + 1`` full values, however far apart they are.
-    ``variable`` is what the polynomial is in: the index of the step, as published, or the time t.
-    Sums are made in float32 at least, and kept in the dtype of the features.
-    """
+    def observe(self, memory: Kept, moment: Moment, call: Call, outputs: Features) -> None:
+        pairs = zip(outputs, call.inputs, strict=True)
+        memory.features = tuple(after.detach() - _like(before.detach(), after) for after, before in pairs)
 
-    order: int = 1
-    form: Literal["published", "newton"] = "published"
-    variable: Literal["step", "time"] = "step"
-
-    def __post_init__(self) -> None:
-        if self.order < 0:
-            raise ValueError(f"order must be 0 (reuse), 1 (a line) or more; given {self.order}.")
-        _check_choice("form", self.form, ("published", "newton"))
-        _check_choice("variable", self.variable, ("step", "time"))
-
-    def start(self) -> Terms:
-        return Terms()
-
-    def observe(self, memory: Terms, moment: Moment, call: Call, outputs: Features) -> None:
-        at, outputs = self._position(moment), _detached(outputs)
-        if memory.at and memory.at[0] == at:  # the same step again: it replaces what was seen there
-            memory.features[0] = outputs
-        elif self.form == "published":
-            memory.features = _differences(
-                outputs, memory.features[: self.order], at - memory.at[0] if memory.at else 1
-            )
-            memory.at = [at]
-        else:
-            memory.features = [outputs, *memory.features[: self.order]]
-            memory.at = [at, *memory.at[: self.order]]
-
-    def predict(self, memory: Terms, moment: Moment, call: Call) -> Features:
-        at = self._position(moment)
-        if self.form == "published":
-            k = at - memory.at[0]
-            return _sum([k**i / factorial(i) for i in range(len(memory.features))], memory.features)
-        return _sum(_lagrange(at, memory.at), memory.features)
-
-    def held(self, memory: Terms) -> tuple[Tensor, ...]:
-        return tuple(tensor for features in memory.features for tensor in features)
-
-    def _position(self, moment: Moment) -> float:
-        return moment.step if self.variable == "step" else moment.t
+    def predict(self, memory: Kept, moment: Moment, call: Call) -> Features:
+        pairs = zip(call.inputs, memory.features, strict=True)
+        return tuple((_like(now, offset) + offset).to(offset.dtype) for now, offset in pairs)
 
 
 @dataclass(frozen=True)
@@ -175,50 +142,18 @@ class Learned(OneKept):
         return hooks.share_attention(host, self.predictor)
 
     def observe(self, memory: Kept, moment: Moment, call: Call, outputs: Features) -> None:
-        memory.features = _detached(outputs)
+        memory.features = detached(outputs)
 
     def predict(self, memory: Kept, moment: Moment, call: Call) -> Features:
         conditioning: Mapping[str, Any] = call.conditioning
         return self.predictor(current=call.inputs, cached=memory.features, conditioning=conditioning)
 
 
-def _detached(features: Features) -> Features:
+def detached(features: Features) -> Features:
+    """The features outside of any graph of gradients."""
     return tuple(tensor.detach() for tensor in features)
 
 
-def _differences(outputs: Features, below: Sequence[Features], gap: float) -> list[Features]:
-    """The stack of differences after a full step: D0 = F, D(i+1) = (D(i) - old D(i)) / gap."""
-    terms = [outputs]
-    for old in below:
-        pairs = zip(terms[-1], old, strict=True)
-        terms.append(tuple(((_wide(new) - _wide(past)) / gap).to(new.dtype) for new, past in pairs))
-    return terms
-
-
-def _lagrange(at: float, points: Sequence[float]) -> list[float]:
-    """Weights with which the values at ``points`` give the value at ``at`` of the polynomial through them."""
-    return [prod((at - other) / (point - other) for other in points if other != point) for point in points]
-
-
-def _sum(weights: Sequence[float], terms: Sequence[Features]) -> Features:
-    """Weighted sum of features; a single term of weight 1 is handed on as it is."""
-    if len(terms) == 1:
-        return terms[0]
-    return tuple(_sum_tensors(weights, tensors) for tensors in zip(*terms, strict=True))
-
-
-def _sum_tensors(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
-    total = _wide(tensors[0]) * weights[0]
-    for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
-        total = total.add_(_wide(tensor), alpha=weight)
-    return total.to(tensors[0].dtype)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """At least float32: differences of half-precision numbers are mostly rounding."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
-    if given not in choices:
-        raise ValueError(f"{option} must be one of {', '.join(choices)}; given {given!r}.")
+def _like(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """The part of the inputs that has the shape of the outputs."""
+    return inputs if inputs.shape == outputs.shape else inputs[tuple(slice(size) for size in outputs.shape)]

@@ -19,6 +19,11 @@ class Rule:
     when: Gate
     how: Forecast[Any]
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Signals that gate and forecast read beside the inputs of the sites."""
+        return self.when.reads | self.how.reads
+
 
 Policy = tuple[Rule, ...]
 """Rules for different sites. A value: it can be printed, compared, and used by two pipelines at once."""
@@ -38,6 +43,9 @@ def check_policy(policy: Iterable[Rule]) -> Policy:
     for rule in rules:
         if not isinstance(rule, Rule):
             raise ValueError(f"A policy is a tuple of rules, such as disca.taylor(every=4) gives; given {rule!r}.")
+    for rule in rules:
+        if missing := sorted(rule.reads - rule.where.signals):
+            raise ValueError(f"{rule.when} and {rule.how} read {missing[0]}, which is not to be had at {rule.where}.")
     if len({rule.where for rule in rules}) < len(rules):
         raise ValueError(f"Two rules of the policy are for one site: {', '.join(str(rule.where) for rule in rules)}.")
     return rules

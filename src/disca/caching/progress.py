@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from disca.caching.summary import Ledger
@@ -10,6 +10,9 @@ from disca.features import Moment
 
 Place = tuple[str, int]
 """A rule at work: the name of the transformer, and the rule's number in its policy."""
+
+Site = tuple[Place, str, str]
+"""A site at work: the rule, the branch, and the name of the site."""
 
 
 @dataclass
@@ -22,15 +25,19 @@ class Progress:
     """Name of the transformer that was called last."""
     branches: list[str] = field(default_factory=list)
     """Branches seen in the current step."""
-    full: dict[tuple[Place, str], bool] = field(default_factory=dict)
-    """What the gate of a rule said to a branch in the current step."""
-    gates: dict[tuple[Place, str], Any] = field(default_factory=dict)
-    """Memory of the gates, by rule and branch."""
-    forecasts: dict[tuple[Place, str, str], Any] = field(default_factory=dict)
+    full: dict[Place, bool] = field(default_factory=dict)
+    """What the gate of a rule said in the current step."""
+    decided: dict[Site, bool] = field(default_factory=dict)
+    """Whether a site is computed in full in the current call."""
+    gates: dict[Place, Any] = field(default_factory=dict)
+    """Memory of the gates, by rule."""
+    forecasts: dict[Site, Any] = field(default_factory=dict)
     """Memory of the forecasts, by rule, branch and site."""
     ledger: Ledger = field(default_factory=Ledger)
 
-    def step_to(self, moment: Moment, expert: str, branch: str | None) -> None:
+    def step_to(
+        self, moment: Moment, expert: str, branch: str | None, grid: tuple[int, int, int] | None = None
+    ) -> None:
         """A call of ``expert`` begins; branches without a name are counted within the step."""
         if self.moment is None or self.moment.step != moment.step:
             self.branches, self.full = [], {}
@@ -38,13 +45,15 @@ class Progress:
                 self.forget()
         branch = str(len(self.branches)) if branch is None else branch
         self.branches.append(branch)
-        self.expert = expert
-        self.moment = Moment(step=moment.step, steps=moment.steps, t=moment.t, r=moment.r, branch=branch)
+        self.expert, self.decided = expert, {}
+        self.moment = replace(moment, branch=branch, grid=grid)
 
     def forget(self, branch: str | None = None) -> None:
-        """Let go of the features of a branch, or of everything that was remembered."""
+        """Let go of the features of a branch that has taken its last step, or of everything that was remembered."""
         if branch is None:
             self.forecasts.clear()
             self.gates.clear()
         else:
             self.forecasts = {key: kept for key, kept in self.forecasts.items() if key[1] != branch}
+            if not self.forecasts:
+                self.gates.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,10 @@ class Run:
         self._progress = Progress()
         self._under_way = False
         self._aside = False
-        self._learned = False  # whether something was observed in the call under way
+        self._learned = False  # whether something was observed in the call under way,
+        self._partial = False  # forecast,
+        self._rejected = False  # or found wrong
+        self._mark: Any = None
 
     def __enter__(self) -> Run:
         return self
@@ -106,11 +110,11 @@ class Run:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Calls inside are computed in full and leave no trace: how fitting asks what the whole model says."""
-        self._aside = True
+        before, self._aside = self._aside, True
         try:
             yield
         finally:
-            self._aside = False
+            self._aside = before
 
     def visit(self, rule: Rule, place: Place, site: str, call: Call) -> Features:
         """A site of ``rule`` is about to be evaluated: compute it and learn, or forecast it."""
@@ -118,27 +122,66 @@ class Run:
             return call.compute(*call.inputs)
         moment, progress = self._now(), self._progress
         key = (place, moment.branch, site)
-        full = self._is_full(rule, place, moment, call) or key not in progress.forecasts
-        ledger, device = progress.ledger, call.inputs[0].device
-        mark = ledger.watches[full].start(device)
-        if full:
-            outputs = call.compute(*call.inputs)
-            memory = progress.forecasts.setdefault(key, rule.how.start())
-            rule.how.observe(memory, moment, call, outputs)
-            self._learned = True
-        else:
-            outputs = rule.how.predict(progress.forecasts[key], moment, call)
-        ledger.watches[full].stop(mark, device)
-        ledger.enter(moment, full=full)
+        if not self.is_full(rule, place, site, call):
+            return rule.how.predict(progress.forecasts[key], moment, call)
+        outputs = call.compute(*call.inputs)
+        rule.how.observe(progress.forecasts.setdefault(key, rule.how.start()), moment, call, outputs)
+        if moment.branch == progress.branches[0]:
+            rule.when.observe(progress.gates[place], moment, call, outputs)
+        self._learned = True
         return outputs
 
-    def _is_full(self, rule: Rule, place: Place, moment: Moment, call: Call) -> bool:
-        """What the gate says, asked once per step and branch."""
-        key, progress = (place, moment.branch), self._progress
-        if key not in progress.full:
-            memory = progress.gates.setdefault(key, rule.when.start())
-            progress.full[key] = rule.when.opens(memory, moment, call)
-        return progress.full[key]
+    def is_full(self, rule: Rule, place: Place, site: str, call: Call) -> bool:
+        """Whether a site is computed in full: what the gate said in this step, and where nothing is known in any
+        case."""
+        if self._aside:
+            return True
+        progress = self._progress
+        key = (place, self._now().branch, site)
+        if key not in progress.decided:
+            progress.decided[key] = self._opens(rule, place, call) or key not in progress.forecasts
+            self._partial |= not progress.decided[key]
+        return progress.decided[key]
+
+    def _opens(self, rule: Rule, place: Place, call: Call) -> bool:
+        """What the gate says, asked once per step."""
+        progress = self._progress
+        if place not in progress.full:
+            if place not in progress.gates:
+                _warn_where_made_for_another(rule, self._now())
+            memory = progress.gates.setdefault(place, rule.when.start())
+            progress.full[place] = rule.when.opens(memory, self._now(), call)
+        return progress.full[place]
+
+    def part(self, rule: Rule, place: Place, site: str, name: str, call: Call) -> Features:
+        """Something that runs only for a site is about to be evaluated, ahead of it."""
+        if self._aside:
+            return call.compute(*call.inputs)
+        full, moment = self.is_full(rule, place, site, call), self._now()
+        memory = self._progress.forecasts.setdefault((place, moment.branch, site), rule.how.start())
+        if not full:
+            return rule.how.predict_part(memory, moment, name, call)
+        outputs = call.compute(*call.inputs)
+        rule.how.observe_part(memory, moment, name, call, outputs)
+        return outputs
+
+    def check(self, rule: Rule, place: Place, drafted: Features, exact: Callable[[], Features]) -> None:
+        """The last block gave ``drafted``: let the gate compare, where there were forecasts and it wants to."""
+        progress, moment = self._progress, self._now()
+        memory = progress.gates.get(place)
+        if self._aside or progress.full.get(place, True) or not rule.when.wants_check(memory, moment):
+            return
+        with self.aside():
+            truth = exact()
+        self._rejected = rule.when.check(memory, moment, drafted, truth)
+
+    def rejected(self, place: Place) -> bool:
+        """Whether the last check made this step a full one; from here on it is."""
+        if not self._rejected:
+            return False
+        self._rejected = self._partial = False
+        self._progress.full[place], self._progress.decided = True, {}
+        return True
 
     def before(self, expert: Expert, arguments: Mapping[str, Any], branch: str | None) -> Mapping[str, Any]:
         """A call of a transformer begins; gives what it is to receive besides."""
@@ -147,9 +190,10 @@ class Run:
             moment = self._clock.moment(arguments[expert.adapter.timestep])
             if self._begins(moment, branch):
                 self.restart()
-            self._progress.step_to(moment, expert.name, branch)
+            self._progress.step_to(moment, expert.name, branch, expert.grid(arguments))
             self._progress.run = self._clock.run
-            self._under_way = True
+            self._under_way, self._partial, self._rejected = True, False, False
+            self._mark = self._progress.ledger.start(arguments[expert.adapter.latents].device)
         return expert.second_timestep(arguments, self._now)
 
     def after(self) -> None:
@@ -158,6 +202,7 @@ class Run:
             return
         self._under_way = False
         progress, moment = self._progress, self._now()
+        progress.ledger.enter(moment, self._mark, full=not self._partial)
         if self._learned:
             progress.ledger.bytes_held = max(progress.ledger.bytes_held, self.bytes_held())
             self._learned = False
@@ -171,9 +216,11 @@ class Run:
     def bytes_held(self) -> int:
         """Bytes of the tensors that are remembered now."""
         rules = {(expert.name, index): rule for expert in self.experts for index, rule in enumerate(expert.policy)}
-        memories = self._progress.forecasts.items()
-        tensors = (tensor for (place, _, _), memory in memories for tensor in rules[place].how.held(memory))
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        progress = self._progress
+        held = [rules[place].how.held(memory) for (place, _, _), memory in progress.forecasts.items()]
+        held += [rules[place].when.held(memory) for place, memory in progress.gates.items()]
+        tensors = {id(tensor): tensor for some in held for tensor in some}
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
     def _begins(self, moment: Moment, branch: str | None) -> bool:
         """Whether a call is the first of a sampling run: the scheduler was set anew, the last call did not end, the
@@ -185,14 +232,51 @@ class Run:
 
     def _install(self, expert: Expert, undo: ExitStack) -> None:
         host = expert.transformer
+        for index, rule in enumerate(expert.policy):
+            undo.callback(rule.how.join(host))
+            rule.where.install(host, expert.adapter, _Visitor(self, rule, (expert.name, index)), undo)
         hooks.install(host, hooks.Watch(_Ear(partial(self.before, expert), self.after, self.reset)), HOOK)
         undo.callback(hooks.remove, host, HOOK)
         second = SecondTime.of(host)
         if second is not None:
             undo.enter_context(second.told_by(self._now))
-        for index, rule in enumerate(expert.policy):
-            undo.callback(rule.how.join(host))
-            rule.where.install(host, expert.adapter, partial(self.visit, rule, (expert.name, index)), undo)
+
+
+def _warn_where_made_for_another(rule: Rule, moment: Moment) -> None:
+    differs = None if rule.when.made_for is None else rule.when.made_for.differs(moment)
+    if differs:
+        warnings.warn(
+            f"The constants of this policy were measured on {differs}. Measure them again with disca calibrate.",
+            stacklevel=2,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Visitor:
+    """What the sites of a rule ask."""
+
+    run: Run
+    rule: Rule
+    place: Place
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return self.rule.reads
+
+    def __call__(self, site: str, call: Call) -> Features:
+        return self.run.visit(self.rule, self.place, site, call)
+
+    def is_full(self, site: str, call: Call) -> bool:
+        return self.run.is_full(self.rule, self.place, site, call)
+
+    def part(self, site: str, name: str, call: Call) -> Features:
+        return self.run.part(self.rule, self.place, site, name, call)
+
+    def check(self, drafted: Features, exact: Callable[[], Features]) -> None:
+        self.run.check(self.rule, self.place, drafted, exact)
+
+    def rejected(self) -> bool:
+        return self.run.rejected(self.place)
 
 
 @dataclass(frozen=True)

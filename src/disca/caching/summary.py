@@ -26,25 +26,25 @@ class Summary:
     branches: Mapping[str, Steps]
     """Full and forecast steps of each branch, by its name."""
     seconds_full: float
-    """Seconds spent in full evaluations of the trunk, all branches together."""
+    """Seconds spent in calls of the transformer that were computed in full, all branches together."""
     seconds_forecast: float
-    """Seconds spent in forecasts."""
+    """Seconds spent in calls of the transformer in which something was forecast."""
     bytes_held: int
     """The most that was kept alive between steps."""
 
     @property
     def evaluations(self) -> dict[str, int]:
-        """Full evaluations of the trunk by branch."""
+        """Full evaluations of the transformer by branch."""
         return {name: len(steps.full) for name, steps in self.branches.items()}
 
     @property
     def transformer_evaluations(self) -> int:
-        """Full evaluations of the trunk, all branches together."""
+        """Full evaluations of the transformer, all branches together."""
         return sum(self.evaluations.values())
 
     @property
     def forecasts(self) -> int:
-        """Forecasts in place of the trunk, all branches together."""
+        """Calls of the transformer in which something was forecast, all branches together."""
         return sum(len(steps.forecast) for steps in self.branches.values())
 
     def __str__(self) -> str:
@@ -109,6 +109,14 @@ def _event(device: torch.device) -> torch.cuda.Event:
     return event
 
 
+@dataclass(frozen=True)
+class Mark:
+    """When a call began."""
+
+    at: float | torch.cuda.Event
+    device: torch.device
+
+
 @dataclass
 class Ledger:
     """Collects what a run does."""
@@ -118,8 +126,13 @@ class Ledger:
     watches: dict[bool, Stopwatch] = field(default_factory=lambda: {True: Stopwatch(), False: Stopwatch()})
     bytes_held: int = 0
 
-    def enter(self, moment: Moment, *, full: bool) -> None:
-        """A branch took a step."""
+    def start(self, device: torch.device) -> Mark:
+        """A call of the transformer begins."""
+        return Mark(self.watches[True].start(device), device)
+
+    def enter(self, moment: Moment, mark: Mark, *, full: bool) -> None:
+        """The call is done: a branch took a step."""
+        self.watches[full].stop(mark.at, mark.device)
         steps = (self.full if full else self.forecast).setdefault(moment.branch, [])
         steps.append(moment.step)
 

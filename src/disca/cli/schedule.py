@@ -5,44 +5,30 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from inspect import signature
-from typing import Annotated, Any
+from typing import Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
+
+from disca.cli.methods import MethodOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleOptions:
+class ScheduleOptions(MethodOptions):
     """Print which of a number of steps a method computes in full.
 
     disca schedule taylor --every 4 --steps 20
 
     disca schedule disca --full-steps 0 2 4 7 --steps 8 --json
+
+    disca schedule magcache --constants hunyuan_video_720p --error 0.24 --skips 6 --steps 50
     """
 
     method: Positional[str]
-    """A method: reuse, repeat_change, taylor or disca."""
+    """A method: disca, taylorseer, fora, teacache and so on. A wrong name lists them all."""
     steps: int
     """Sampling steps."""
-    full_steps: Annotated[tuple[int, ...] | None, arg(metavar="INT [INT ...]")] = None
-    """The steps to compute in full, from 0; or give --every."""
-    every: int | None = None
-    """After the warm-up, compute every so many steps in full."""
-    warmup: int | None = None
-    """How many first steps are full."""
-    phase: int | None = None
-    """How many steps the count waits after the warm-up."""
-    force_last: bool = False
-    """Compute the last step in full in any case."""
-    order: int | None = None
-    """Degree of a polynomial forecast."""
     json: bool = False
     """Print one JSON object: method, options, steps, full_steps, and bounds on the number of full steps."""
-
-    def given(self) -> dict[str, Any]:
-        """The options of the method that were given."""
-        names = ("full_steps", "every", "warmup", "phase", "order")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return given | ({"force_last": True} if self.force_last else {})
 
 
 def schedule(options: ScheduleOptions) -> None:
@@ -78,13 +64,14 @@ def answer_for(options: ScheduleOptions) -> dict[str, Any]:
     gates = [rule.when for rule in from_name(options.method, **missing, **options.given())]
     plans = [set(gate.schedule(options.steps).full_steps) for gate in gates if isinstance(gate, Static)]
     known = len(plans) == len(gates)
-    fewest, most = (set.intersection(*plans), set.union(*plans)) if plans else ({0}, set())
+    full = sorted(set.intersection(*plans)) if known else None
+    bounds = [gate.bounds(options.steps) for gate in gates]
     return {
         "method": options.method,
         "options": {name: value for name, value in (defaults | options.given()).items() if value is not None},
         "steps": options.steps,
-        "full_steps": sorted(fewest) if known else None,
-        "bounds": [len(fewest), len(most) if known else options.steps],
+        "full_steps": full,
+        "bounds": [len(full)] * 2 if full is not None else [min(low for low, _ in bounds), min(h for _, h in bounds)],
     }
 
 
