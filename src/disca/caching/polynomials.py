@@ -193,8 +193,8 @@ def high_band(tokens: Tensor, grid: tuple[int, int, int] | None, cut: float) -> 
         radius = torch.arange(spectrum.shape[1], device=tokens.device) / max(spectrum.shape[1] - 1, 1)
         kept = spectrum * (radius > cut)[:, None]
         return torch.fft.irfft(kept, n=tokens.shape[1], dim=1).to(tokens.dtype)
-    bases = [_cosines(size, tokens.device) for size in grid]
     volume = _wide(tokens).unflatten(1, grid)
+    bases = [_cosines(size, volume) for size in grid]
     spectrum = torch.einsum("bfhwd,if,jh,kw->bijkd", volume, *bases)
     sides = torch.meshgrid(*(torch.arange(size, device=tokens.device) for size in grid), indexing="ij")
     radius = torch.stack(sides).float().norm(dim=0)
@@ -202,9 +202,9 @@ def high_band(tokens: Tensor, grid: tuple[int, int, int] | None, cut: float) -> 
     return torch.einsum("bijkd,if,jh,kw->bfhwd", spectrum, *bases).flatten(1, 3).to(tokens.dtype)
 
 
-def _cosines(size: int, device: Any) -> Tensor:
+def _cosines(size: int, like: Tensor) -> Tensor:
     """The orthonormal cosine transform, ``[frequency, place]``."""
-    places = torch.arange(size, device=device, dtype=torch.float32)
+    places = torch.arange(size, device=like.device, dtype=like.dtype)
     basis = torch.cos(torch.pi / size * (places + 0.5) * places[:, None]) * (2 / size) ** 0.5
     basis[0] /= 2**0.5
     return basis
