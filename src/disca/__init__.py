@@ -20,6 +20,7 @@ _HOMES = {
     "SecondTime": "disca.meanflow.second_time",
     "Summary": "disca.caching.summary",
     "attach": "disca.caching.run",
+    "from_calibration": "disca.bench.calibrate",
     "from_name": "disca.caching.methods",
     **dict.fromkeys(
         (

@@ -154,7 +154,8 @@ def test_fused_projections_have_no_value_norms() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"ratio": 1.2}, "from 0 to 1"), ({"ratio": 0.5, "score": "value"}, "score must be"), ({"ratio": 0.5, "cell": 0}, "at least 1")],
+    [({"ratio": 1.2}, "from 0 to 1"), ({"ratio": 0.5, "score": "value"}, "score must be"), ({"ratio": 0.5, "cell": 0},
+    "at least 1")],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

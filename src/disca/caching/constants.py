@@ -100,8 +100,8 @@ def magnitudes(constants: Constants) -> Ratios:
     return Ratios(_numbers(constants or ()))
 
 
-def load(path: str | Path, method: str) -> Mapping[str, Any]:
-    """A file that `disca calibrate METHOD` wrote.
+def load(path: str | Path, method: str = "METHOD") -> Mapping[str, Any]:
+    """A file that `disca calibrate METHOD` wrote; of any method by default.
 
     Raises:
         ValueError: there is no such file, or it is of another method or version.
@@ -113,7 +113,8 @@ def load(path: str | Path, method: str) -> Mapping[str, Any]:
         found = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is no calibration: {error}.") from error
-    if not isinstance(found, dict) or found.get("method") != method or found.get("schema") != SCHEMA:
+    fits = isinstance(found, dict) and method in ("METHOD", found.get("method"))
+    if not fits or found.get("schema") != SCHEMA:
         given = (found.get("method"), found.get("schema")) if isinstance(found, dict) else (None, None)
         raise ValueError(
             f"{path} is a calibration of {given[0]}, version {given[1]}; this needs one of {method}, version {SCHEMA}. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import factorial, prod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor

@@ -25,6 +25,7 @@ class Watched:
     """What has accumulated since the last full step."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
     rate: float | None = None
+    warned: bool = False
 
 
 class Watchful(Gate):
@@ -94,7 +95,8 @@ class Drift(Accumulating):
             return None
         ranks = call.ranks if self.signal == "modulated" else None
         change = relative_change(now, before, ranks)
-        if self.range is not None and not self.range[0] <= change <= self.range[1]:
+        if self.range is not None and not memory.warned and not self.range[0] <= change <= self.range[1]:
+            memory.warned = True
             warnings.warn(
                 f"The signal changed by {change:.3g} in a step, but the polynomial is to be trusted from "
                 f"{self.range[0]:.3g} to {self.range[1]:.3g}. Fit it to this model, shift and number of steps: disca "
@@ -111,6 +113,7 @@ class ProbeChange(Watchful):
 
     threshold: float
     warmup: int = 1
+    made_for: MadeFor | None = None
 
     def __post_init__(self) -> None:
         _check_threshold(self.threshold)
@@ -142,6 +145,7 @@ class InputChange(Accumulating):
     threshold: float
     warmup: int = 5
     force_last: bool = True
+    made_for: MadeFor | None = None
 
     def __post_init__(self) -> None:
         _check_threshold(self.threshold)
@@ -174,6 +178,7 @@ class InputForecastError(Accumulating):
     order: int = 1
     warmup: int = 2
     force_last: bool = False
+    made_for: MadeFor | None = None
 
     def __post_init__(self) -> None:
         _check_threshold(self.threshold)
@@ -231,6 +236,7 @@ class Verified(Gate):
     warmup: int = 1
     error_form: Literal["elements", "norms"] = "elements"
     verdict: Literal["next", "same"] = "next"
+    made_for: MadeFor | None = None
 
     def __post_init__(self) -> None:
         _check_threshold(self.base)

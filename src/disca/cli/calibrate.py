@@ -1,0 +1,105 @@
+"""`disca calibrate`: what a caching method needs, measured on your model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from disca.cli.methods import MethodOptions
+
+PROMPTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(MethodOptions):
+    """Measure constants of a method on a model, and the threshold that gives a number of full steps.
+
+    disca calibrate teacache --model lab-base --steps 50 --wanted 15 --output teacache.json
+
+    disca calibrate magcache --model lab-base --steps 50 --wanted 15 --skips 6 --output magcache.json
+
+    disca calibrate speca --model path/to/pipeline --prompts prompts.txt --steps 50 --wanted 12 --output speca.json
+
+    Use it with disca.from_calibration("speca.json"), or give its file to --constants of teacache and magcache.
+    """
+
+    method: Positional[str]
+    """teacache, magcache, first_block_cache, easycache, speca or rfc. Other options of the method are kept."""
+    output: Path
+    """The file to write."""
+    model: str = "lab"
+    """A folder with a pipeline of diffusers, or one of the lab's (lab, lab-base, lab-distilled)."""
+    steps: int = 50
+    """Sampling steps."""
+    wanted: float | None = None
+    """How many of them are to be full, in the mean over the prompts. teacache and magcache can do without."""
+    prompts: Path | None = None
+    """A file with a prompt on each line; training prompts of the lab when left out."""
+    guidance_scale: float | None = None
+    """How strongly clips follow their prompts; the pipeline's own choice when left out."""
+    seed: int = 0
+    """Seed of the first prompt's noise; the others count up from it."""
+
+
+def calibrate(options: Calibrate) -> None:
+    """Measure, and write what was found.
+
+    Raises:
+        ValueError: nothing to measure, no prompts, or a number of full steps that cannot be reached.
+    """
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from disca.bench.calibrate import calibrate as measure
+    from disca.cli.models import open_pipeline
+    from disca.files import check_writable
+
+    prompts = _prompts(options)
+    if options.steps < 2:
+        raise ValueError(f"--steps is the number of sampling steps, at least 2, not {options.steps}.")
+    check_writable(options.output.parent)
+    given = {name: value for name, value in options.given().items() if name != "constants" or value}
+    pipe = open_pipeline(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+        line = bar.add_task("full runs", total=None)
+
+        def one_more(what: str) -> None:
+            bar.update(line, advance=1, description=what)
+
+        found = measure(
+            pipe, options.method, _sampler(pipe, prompts, options), prompts, wanted=options.wanted, options=given,
+            progress=one_more,
+        )  # fmt: skip
+    found.save(options.output)
+    reached = f" {found.reached:g} of {options.steps} steps are full." if found.reached is not None else ""
+    print(f"Wrote {options.output}: {options.method} on {found.transformer}, {dict(found.options)}.{reached}")
+
+
+def _prompts(options: Calibrate) -> Sequence[str]:
+    if options.prompts is not None:
+        lines = [line.strip() for line in options.prompts.read_text().splitlines()]
+        if not any(lines):
+            raise ValueError(f"{options.prompts} has no prompts; it takes one on each line.")
+        return [line for line in lines if line]
+    from disca.lab.sample import MODELS
+    from disca.lab.words import TRAINING, sample
+
+    if options.model not in MODELS:
+        raise ValueError("Give --prompts, a file with a prompt on each line.")
+    return [str(prompt) for prompt in sample(TRAINING, PROMPTS, options.seed)]
+
+
+def _sampler(pipe: Any, prompts: Sequence[str], options: Calibrate) -> Any:
+    import torch
+
+    guidance = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+
+    def sample(index: int) -> None:
+        generator = torch.Generator().manual_seed(options.seed + index)
+        pipe(prompts[index], num_inference_steps=options.steps, generator=generator, output_type="latent", **guidance)
+
+    return sample
