@@ -67,7 +67,7 @@ def test_the_transformer_gets_what_the_pipeline_gives_it(name: str) -> None:
     texts = given["encoder_hidden_states"]
     at = next(at for at, row in enumerate(texts) if _same(row, prompt["encoder_hidden_states"][0]))
     state = given["hidden_states"][at : at + 1]
-    x = _latents(pipe, form, state, maker.canvas.latent_shape)
+    x = _latents(form, state, maker.canvas.latent_shape)
     if "first_frame" in condition:
         x[:, :, :1] = 7.0  # it has to be replaced
     ours = form.inputs(pipe, x, prompt, condition)
@@ -85,7 +85,7 @@ def test_the_transformer_gets_what_the_pipeline_gives_it(name: str) -> None:
         torch.testing.assert_close(times.float(), given["timestep"][at : at + 1].float())
     assert given["timestep"].unique().numel() == times.unique().numel()
     output = pipe.transformer(**given)[0][at : at + 1]
-    velocity = form.velocity(pipe, output, x, condition)
+    velocity = form.velocity(output, x, condition)
     assert velocity.shape == x.shape
     assert bool(velocity[:, :, 0].any()) == ("first_frame" not in condition) and velocity[:, :, 1:].any()
 
@@ -164,8 +164,8 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=1e-5)
 
 
-def _latents(pipe: Any, form: Any, state: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    return form.order[1](pipe, state, torch.Size((1, *shape)))[:, : shape[0]].clone()
+def _latents(form: Any, state: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return form.order[1](state, torch.Size((1, *shape)))[:, : shape[0]].clone()
 
 
 def _plain(value: Any) -> Any:
@@ -179,7 +179,7 @@ def _decoded(pipe: Any, maker: Maker, image: Any, latents: torch.Tensor) -> torc
     seen: list[torch.Tensor] = []
     first = getattr(pipe.vae, "post_quant_conv", None) or pipe.vae.decoder
     hook = first.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    state = maker.form.order[0](pipe, latents)
+    state = maker.form.order[0](latents)
     canvas = maker.canvas
     given = {"image": image, "height": canvas.height, "width": canvas.width, "num_frames": canvas.frames}
     given["callback_on_step_end"] = lambda *_: {"latents": state}

@@ -83,7 +83,7 @@ class Form:
             x = torch.cat([condition["first_frame"].to(x), x[:, :, 1:]], dim=2)
         if "channels" in condition:
             x = torch.cat([x, condition["channels"].to(x)], dim=1)
-        return {"hidden_states": self.order[0](pipe, x), **prompt, **more, **static}
+        return {"hidden_states": self.order[0](x), **prompt, **more, **static}
 
     def timestep(self, pipe: Any, x: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """Times ``[batch]`` in the host's units as the transformer takes them: one for each token, and 0 for those of a
@@ -95,9 +95,9 @@ class Form:
         tokens[0] = 0
         return timestep[:, None] * tokens.flatten()
 
-    def velocity(self, pipe: Any, output: Tensor, x: Tensor, condition: Condition) -> Tensor:
+    def velocity(self, output: Tensor, x: Tensor, condition: Condition) -> Tensor:
         """The transformer's output in the order of ``x``; zero at a clean first frame, which does not move."""
-        moved = self.order[1](pipe, output, x.shape)
+        moved = self.order[1](output, x.shape)
         if "first_frame" in condition:
             moved = torch.cat([torch.zeros_like(moved[:, :, :1]), moved[:, :, 1:]], dim=2)
         return moved

@@ -42,31 +42,30 @@ def normalise(z: Tensor, statistics: Statistics) -> Tensor:
     return z * statistics.get("scaling_factor", 1.0)
 
 
-Order = tuple[Callable[[Any, Tensor], Tensor], Callable[[Any, Tensor, torch.Size], Tensor]]
-"""``to(pipe, x)``: from ``[batch, channels, frames, height, width]`` to the denoiser's order, and
-``back(pipe, y, shape)`` to that shape."""
+Order = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, torch.Size], Tensor]]
+"""``to(x)``: from ``[batch, channels, frames, height, width]`` to the denoiser's order, and ``back(y, shape)`` to that
+shape."""
 
 
-def _frames_first(pipe: Any, x: Tensor) -> Tensor:
+def _frames_first(x: Tensor) -> Tensor:
     return x.transpose(1, 2)
 
 
-def _channels_first(pipe: Any, y: Tensor, shape: torch.Size) -> Tensor:
+def _channels_first(y: Tensor, shape: torch.Size) -> Tensor:
     return y.transpose(1, 2)
 
 
-def _pack(pipe: Any, x: Tensor) -> Tensor:
-    return pipe._pack_latents(x, pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size)
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)
 
 
-def _unpack(pipe: Any, y: Tensor, shape: torch.Size) -> Tensor:
-    patches = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
-    return pipe._unpack_latents(y, *shape[2:], *patches)
+def _unflat(y: Tensor, shape: torch.Size) -> Tensor:
+    return y.transpose(1, 2).reshape(len(y), -1, *shape[2:])
 
 
-CLIP: Order = (lambda pipe, x: x, lambda pipe, y, shape: y)
+CLIP: Order = (lambda x: x, lambda y, shape: y)
 """``[batch, channels, frames, height, width]`` as it is."""
 FRAMES: Order = (_frames_first, _channels_first)
 """``[batch, frames, channels, height, width]``: CogVideoX."""
-TOKENS: Order = (_pack, _unpack)
-"""``[batch, tokens, channels]``: LTX."""
+TOKENS: Order = (_flat, _unflat)
+"""``[batch, frames * height * width, channels]``: LTX, whose patches are single latent pixels."""

@@ -42,7 +42,7 @@ def sample(pipe: Any, form: Form, item: Item, image: Any, canvas: Canvas, plan: 
     # HunyuanVideo's latent_concat returns latents without their first frame; its loop ends with all of them.
     if form.order is CLIP and returned.shape[2] == shape[2] - 1:
         returned = last.get("latents", returned)
-    latents = form.order[1](pipe, returned, shape)
+    latents = form.order[1](returned, shape)
     if tuple(latents.shape[1:]) != canvas.latent_shape:
         raise ValueError(
             f"{type(pipe).__name__} sampled latents of {tuple(latents.shape[1:])} for {item.name}, but --size is that "
