@@ -131,7 +131,7 @@ def hunyuan_video(**changes: Any) -> Any:
     )
 
 
-def hunyuan_video_image(family: str) -> Any:
+def hunyuan_video_image(family: str, **changes: Any) -> Any:
     from diffusers import HunyuanVideoImageToVideoPipeline
     from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_image2video import DEFAULT_PROMPT_TEMPLATE
     from transformers import (
@@ -160,7 +160,7 @@ def hunyuan_video_image(family: str) -> Any:
         text_encoder_2=clip_text(words_2),
         tokenizer_2=words_2,
         vae=hunyuan_vae(),
-        transformer=FAMILIES[family].transformer(),
+        transformer=FAMILIES[family].transformer(**changes),
         scheduler=euler(shift=7.0),
         image_processor=CLIPImageProcessor(
             size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, do_convert_rgb=True
@@ -301,7 +301,7 @@ HOSTS: dict[str, TinyHost] = {
         lambda: hunyuan_video_image("hunyuan_video_latent_concat")
     ),
     "HunyuanVideoImageToVideoPipeline/token_replace": TinyHost(
-        lambda: hunyuan_video_image("hunyuan_video_token_replace")
+        lambda: hunyuan_video_image("hunyuan_video_token_replace", guidance_embeds=False)
     ),
     "HunyuanVideo15Pipeline": TinyHost(hunyuan_video_15),
     "HunyuanVideo15ImageToVideoPipeline": TinyHost(hunyuan_video_15_image, width=64, height=64),

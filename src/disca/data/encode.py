@@ -106,7 +106,7 @@ class Maker:
         it is the same for every clip. Without a dimension of clips."""
         form, pipe = self.form, self.pipe
         image = _picture(torch.zeros(self.plan.height, self.plan.width, 3, dtype=torch.uint8))
-        prompt = form.encode_prompt(pipe, [self.plan.negative_prompt], image)
+        prompt = form.encode_prompt(pipe, [self.plan.negative_prompt], image, negative=True)
         condition = {} if form.takes_image else form.condition(pipe, None, self.canvas)
         return self._stored(flatten(unconditional=prompt, condition=condition))
 

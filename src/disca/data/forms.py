@@ -37,6 +37,8 @@ class Form:
     order: latents.Order = latents.CLIP
     static: Callable[[Any, Tensor], Mapping[str, Any]] = lambda pipe, x: {}
     """Arguments of the transformer that follow from the shape of the latents."""
+    modules: tuple[str, ...] = ()
+    """What its prompts are cleaned with, beside diffusers' own dependencies: the pipeline loads without, and then fails."""
 
     def shape(self, pipe: Any, width: int, height: int, frames: int) -> tuple[int, int, int, int]:
         """Of the latents, ``(channels, frames, height, width)``.
@@ -61,14 +63,17 @@ class Form:
         encoded = pipe.vae.encode(pixels.to(pipe.vae.device, pipe.vae.dtype))
         return latents.normalise(encoded.latent_dist.mode(), self.statistics(pipe.vae))
 
-    def encode_prompt(self, pipe: Any, texts: Sequence[str], image: Any = None) -> dict[str, Tensor]:
-        """Arguments of the transformer that texts become, as the pipeline's own call makes them."""
+    def encode_prompt(
+        self, pipe: Any, texts: Sequence[str], image: Any = None, *, negative: bool = False
+    ) -> dict[str, Tensor]:
+        """Arguments of the transformer that texts become, as the pipeline's own call makes them of its prompt or of its
+        negative prompt."""
         takes, called = signature(pipe.encode_prompt).parameters, signature(type(pipe).__call__).parameters
         given: dict[str, Any] = {"prompt": list(texts), "device": pipe.vae.device}
         given |= {"do_classifier_free_guidance": False, "batch_size": len(texts), "image": image}
         if "max_sequence_length" in called:
             given["max_sequence_length"] = called["max_sequence_length"].default
-        if "image_embed_interleave" in takes:  # the pipeline's own choice where it is given none
+        if "image_embed_interleave" in takes and not negative:  # it chooses for the prompt alone
             joined = pipe.transformer.config.image_condition_type == "latent_concat"
             given["image_embed_interleave"] = 2 if joined else 4
         encoded = pipe.encode_prompt(**{name: value for name, value in given.items() if name in takes})
@@ -134,7 +139,7 @@ _HUNYUAN_15 = Form(
     statistics=latents.factor,
     condition=conditions.hunyuan_video_15,
 )
-_WAN = Form(prompt=(_TEXT, None), statistics=latents.moments)
+_WAN = Form(prompt=(_TEXT, None), statistics=latents.moments, modules=("ftfy",))
 
 FORMS: dict[str, Form] = {
     "HunyuanVideoPipeline": _HUNYUAN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ def open_host(folder: Path, *, dtype: torch.dtype, samples: bool) -> Any:
 
     Raises:
         ValueError: no pipeline there, or one of a class that is not described.
+        ModuleNotFoundError: a package is missing that its prompts need.
     """
     from diffusers import DiffusionPipeline
 
     listed = _listed(folder)
-    form_named(listed["_class_name"])
+    for module in form_named(listed["_class_name"]).modules:
+        import_module(module)
     bare = (
         {}
         if samples
