@@ -38,7 +38,7 @@ class Form:
     static: Callable[[Any, Tensor], Mapping[str, Any]] = lambda pipe, x: {}
     """Arguments of the transformer that follow from the shape of the latents."""
     modules: tuple[str, ...] = ()
-    """What its prompts are cleaned with, beside diffusers' own dependencies: the pipeline loads without, and then fails."""
+    """Packages that its prompts are cleaned with: diffusers loads the pipeline without, which then fails."""
 
     def shape(self, pipe: Any, width: int, height: int, frames: int) -> tuple[int, int, int, int]:
         """Of the latents, ``(channels, frames, height, width)``.

@@ -55,7 +55,7 @@ class Cut:
             return list(range(len(times)))
         tick = 1 / Fraction(self.fps).limit_denominator(1_000_000)
         length = times[-1] - times[0] + _usual_gap(times)  # the last frame is shown as long as the others
-        ticks = [times[0] + index * tick for index in range(ceil(length / tick))]
+        ticks = [times[0] + index * tick for index in range(max(1, ceil(length / tick)))]
         shown, at = [], 0
         for time in ticks:
             while at + 1 < len(times) and times[at + 1] <= time:
