@@ -18,8 +18,9 @@ def grey(frames: int, *, width: int = 48, height: int = 32, step: int = 8) -> Te
     return levels[:, None, None, None].expand(frames, height, width, 3)
 
 
-def write_video(path: Path, frames: Tensor, *, fps: int = 8, gaps: list[int] | None = None) -> Path:
-    """A video file; ``gaps`` are the times for which frames are shown, in units of ``1 / fps``."""
+def write_video(path: Path, frames: Tensor, *, fps: int = 8, gaps: list[int] | None = None, between: int = 0) -> Path:
+    """A video file; ``gaps`` are the times for which frames are shown, in units of ``1 / fps``, and
+    ``between`` how many frames in a row are stored after the one that follows them (B-frames)."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +30,7 @@ def write_video(path: Path, frames: Tensor, *, fps: int = 8, gaps: list[int] | N
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 2_000_000
+        stream.codec_context.max_b_frames = between
         for picture, start in zip(frames, starts, strict=False):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.numpy()), format="rgb24")
             frame.pts, frame.time_base = int(start), Fraction(1, fps)

@@ -26,6 +26,17 @@ def test_frames_come_in_their_order(tmp_path: Path, suffix: str) -> None:
     assert torch.equal(clip, read(path, WHOLE))
 
 
+def test_frames_that_are_stored_out_of_order_are_not_taken_so(tmp_path: Path) -> None:
+    import av
+
+    path = write_video(tmp_path / "a.mp4", grey(9), between=2)
+    with av.open(str(path)) as container:
+        stamps = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert stamps != sorted(stamps)
+    assert levels(read(path, WHOLE)) == [0, 1, 2, 3, 4]
+    assert levels(read(path, Cut(width=48, height=32, frames=4, fps=4))) == [0, 2, 4, 6]
+
+
 def test_another_rate_takes_what_is_on_show(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", grey(12), fps=8)
     assert levels(read(path, Cut(width=48, height=32, frames=5, fps=4))) == [0, 2, 4, 6, 8]
