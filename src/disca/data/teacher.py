@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from inspect import signature
 from typing import Any
 
@@ -53,8 +54,6 @@ def sample(pipe: Any, form: Form, item: Item, image: Any, canvas: Canvas, plan: 
 
 def generator(seed: int, name: str) -> torch.Generator:
     """Of one clip."""
-    from hashlib import sha256
-
     digest = sha256(f"{seed} {name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
