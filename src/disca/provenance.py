@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("disca", "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn")
+PACKAGES = ("disca", "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn", "av")
 
 
 def versions() -> dict[str, str]:

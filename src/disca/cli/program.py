@@ -15,6 +15,7 @@ import tyro
 from disca.cli.calibrate import Calibrate, calibrate
 from disca.cli.check import Check, check
 from disca.cli.describe import Describe, describe
+from disca.cli.encode import Encode, encode
 from disca.cli.import_ import Import, import_
 from disca.cli.lab import Lab, lab
 from disca.cli.report import Report, report
@@ -24,6 +25,7 @@ from disca.cli.train import Train, train
 
 VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "sample": (Sample, sample),
+    "encode": (Encode, encode),
     "train": (Train, train),
     "calibrate": (Calibrate, calibrate),
     "check": (Check, check),
@@ -56,6 +58,8 @@ EXTRAS = {
     "imageio_ffmpeg": "report",
     "accelerate": "train",
     "tensorboard": "train",
+    "av": "train",
+    "ftfy": "train",
 }
 """Which extra of the package brings a module."""
 
