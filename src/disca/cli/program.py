@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from disca.cli.bench import Bench, bench
 from disca.cli.check import Check, check
 from disca.cli.describe import Describe, describe
 from disca.cli.import_ import Import, import_
@@ -24,6 +25,7 @@ from disca.cli.train import Train, train
 VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "sample": (Sample, sample),
     "train": (Train, train),
+    "bench": (Bench, bench),
     "check": (Check, check),
     "describe": (Describe, describe),
     "import": (Import, import_),
