@@ -11,7 +11,7 @@ from disca.bench.models import Model, Pairs
 from disca.bench.peers import PEERS, PeerDriver, check_peer
 from disca.bench.rows import AGAIN, Row
 from disca.bench.sampling import Trial
-from disca.caching.gates import Static
+from disca.caching.gates import Broadcast, Gate, Static
 from disca.caching.methods import METHODS, from_name
 from disca.caching.policy import Policy
 
@@ -54,7 +54,7 @@ class Cells:
     def cached(self, entry: ModelEntry, steps: int, method: str, options: Options) -> None:
         """A row of a method, with its full run before it."""
         policy = policy_of(method, options, self.models[entry.name], steps)
-        batch = self.grid.batch if full_steps(policy, steps) is not None else 1
+        batch = 1 if any(decides(rule.when) for rule in policy) else self.grid.batch
         full = self.full(entry, steps, batch)
         name = "_".join(filter(None, (method, entry.name, str(steps), tag(options))))
         written = write_method(method, options)
@@ -186,6 +186,11 @@ def full_steps(policy: Policy, steps: int) -> tuple[int, ...] | None:
     if len(plans) < len(gates):
         return None
     return tuple(sorted(set.intersection(*plans))) if plans else tuple(range(steps))
+
+
+def decides(gate: Gate) -> bool:
+    """Whether a gate decides by what it sees, for a whole batch at once."""
+    return not isinstance(gate, Static | Broadcast)
 
 
 def pairs_of(grid: Grid, models: Iterable[Model]) -> Pairs:

@@ -56,6 +56,8 @@ class Bench:
     """How often everything is timed."""
     clips: int = 0
     """How many clips of every row are written as files."""
+    fps: float = 8
+    """Frames per second of clips and videos."""
     guidance_scale: float | None = None
     """Given to the pipeline."""
     suite: Literal["grid", "vbench"] = "grid"
@@ -80,15 +82,51 @@ def bench(options: Bench) -> None:
     if options.cell:
         bench_cell(options.output, options.cell, load)
         return
+    if options.suite == "vbench":
+        vbench(options)
+        return
     result = measure(grid_of(options), options.output, load)
-    clips = write_clips(options.output, result.clips)
+    clips = write_clips(options.output, result.clips, options.fps)
     write_page(options.output / "index.html", result.records, clips, title=f"Bench: {grid_of(options).name}")
     print_table(result.records)
     print(f"Wrote {options.output / 'records.jsonl'} and {options.output / 'index.html'}")
 
 
-def grid_of(options: Bench) -> Grid:
-    """The grid that the options name or describe."""
+def vbench(options: Bench) -> None:
+    """Lay out videos, or read VBench's results into the records that were written with them."""
+    from disca import records
+    from disca.bench.vbench import VIDEOS, lay_out, layout, with_results
+    from disca.report.clips import write_clip
+    from disca.report.table import print_table
+
+    path = options.output / "records.jsonl"
+    if options.vbench_results:
+        rows = with_results(records.read(path), options.vbench_results)
+        records.write(path, rows)
+        print_table(rows)
+        return
+    if options.vbench_info is None:
+        raise ValueError("--suite vbench needs --vbench-info, the VBench_full_info.json that comes with the tool.")
+    videos = layout(options.vbench_info, options.dimensions, seed=options.seeds[0])
+    lay_out(
+        grid_of(options, sampled=False),
+        videos,
+        options.output,
+        load,
+        lambda file, frames: write_clip(file, _pixels(frames), fps=options.fps, scale=1),
+    )
+    print(f"Wrote {len(videos)} videos for each row into {options.output / VIDEOS}. Then, for each row:")
+    print(f"  vbench evaluate --videos_path {options.output / VIDEOS}/ROW --dimension DIMENSION")
+    print(f"  disca bench --suite vbench --output {options.output} --vbench-results RESULTS_eval_results.json")
+
+
+def _pixels(frames: Any) -> Any:
+    """A clip ``[frames, 3, height, width]`` in [0, 1] as bytes ``[frames, height, width, 3]``."""
+    return frames.movedim(1, -1).float().mul(255).round().byte().cpu().numpy()
+
+
+def grid_of(options: Bench, *, sampled: bool = True) -> Grid:
+    """The grid that the options name or describe; unless ``sampled``, what is sampled is said elsewhere."""
     from disca.bench.grid import Grid, MethodEntry, ModelEntry, PeerEntry, load, parse_method
 
     if options.grid is not None:
@@ -106,7 +144,7 @@ def grid_of(options: Bench) -> Grid:
         peers=tuple(PeerEntry(peer=name, settings=(given,)) for name, given in peers),
         prompts=options.prompts,
         seeds=options.seeds,
-        pairs=0 if options.prompts else options.pairs,
+        pairs=0 if options.prompts or not sampled else options.pairs,
         batch=options.batch,
         repeats=options.repeats,
         clips=options.clips,
@@ -128,7 +166,7 @@ def load(entry: ModelEntry) -> Model:
     return from_source(entry.source)
 
 
-def write_clips(output: Path, kept: list[Kept]) -> list[Any]:
+def write_clips(output: Path, kept: list[Kept], fps: float) -> list[Any]:
     """Clips as files, and their index for reports."""
     from disca.report.clips import Clip, write_clip, write_index
 
@@ -136,7 +174,7 @@ def write_clips(output: Path, kept: list[Kept]) -> list[Any]:
     for number, clip in enumerate(kept):
         path = output / "clips" / f"{number:04d}_{clip.row}.gif"
         path.parent.mkdir(exist_ok=True)
-        write_clip(path, clip.frames.movedim(1, -1).float().mul(255).round().byte().numpy())
+        write_clip(path, _pixels(clip.frames), fps=fps)
         clips.append(Clip(prompt=clip.prompt, name=clip.row, path=path, seed=clip.seed))
     if clips:
         write_index(output, clips)
