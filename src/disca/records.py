@@ -52,11 +52,11 @@ class Record:
     transformer_evaluations: int
     """Full evaluations of the transformer for one clip, over all branches."""
     seconds: float | None = None
-    """Wall-clock of the sampling loop for one clip."""
+    """Wall-clock of the sampling loop for one clip, the median over turns."""
     seconds_end_to_end: float | None = None
     """Wall-clock of one clip from its prompt to its pixels: with the text encoder and the codec."""
     speedup: float | None = None
-    """Seconds of the row ``speedup_over`` divided by the seconds of this one, in the same run."""
+    """Seconds of the row ``speedup_over`` divided by the seconds of this one, the median over turns of one run."""
     speedup_over: str | None = None
     """Name of the row that ``speedup`` compares with."""
     flops: float | None = None

@@ -61,6 +61,7 @@ class Cells:
         trial = Trial(name=name, model=self.models[entry.name], steps=steps, policy=policy, batch=batch)
         label = f"{entry.name} + {written}, {steps} steps"
         extra = {"kind": "cached", "model": entry.name, "method": method, "options": dict(options)}
+        extra["short"] = " ".join(filter(None, (method, tag(options))))
         self.add(Row(name=name, label=label, trial=trial, policy=written, reference=full, over=full, extra=extra))
 
     def peer(self, entry: ModelEntry, steps: int, peer: str, options: Options) -> None:
@@ -72,7 +73,7 @@ class Cells:
         driver = PeerDriver(peer, options)
         trial = Trial(name=name, model=self.models[entry.name], steps=steps, policy=driver, batch=batch)
         label = f"{entry.name} + {written}, {steps} steps"
-        extra = {"kind": "peer", "model": entry.name, "method": peer, "options": dict(options)}
+        extra = {"kind": "peer", "model": entry.name, "method": peer, "options": dict(options), "short": peer}
         over = f"{full}{AGAIN}-{peer}"
         self.add(Row(name=name, label=label, trial=trial, policy=written, reference=full, over=over, extra=extra))
 
@@ -88,7 +89,7 @@ class Cells:
             name = f"{entry.name}_{row.trial.steps}_plain_{count}{_suffix(solver)}"
             over = full if not self.sampled or trial.name in self.sampled else full + AGAIN
             label = f"{entry.name}, {count} plain steps by {_SOLVER_WORDS[solver]}"
-            extra = {"kind": "rival", "model": entry.name, "solver": solver}
+            extra = {"kind": "rival", "model": entry.name, "short": f"{count} steps{_suffix(solver).replace('_', ' ')}"}
             self.add(Row(name=name, label=label, trial=trial, reference=full, over=over, extra=extra))
             names.append(name)
         return names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from disca.bench.sampling import Trial
 from disca.bench.store import Part
 from disca.bench.turns import Turns, counted
-from disca.metrics.intervals import bootstrap, bootstrap_ratio
+from disca.metrics.intervals import bootstrap, bootstrap_ratio, bootstrap_statistic
 from disca.metrics.memory import CPU, CUDA
 from disca.records import Record, command_line, hardware, now, versions
 
@@ -101,18 +102,24 @@ class Table:
         return {key: torch.cat([part[key] for part in parts]) for key in (parts[0] if parts else ())}
 
     def _cost(self, row: Row, calls: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-        clips = sum(call["clips"] for call in calls)
         found: dict[str, Any] = {
-            "seconds": sum(call["seconds"] for call in calls) / clips,
-            "seconds_end_to_end": sum(call["end_to_end"] for call in calls) / clips,
+            "seconds": self._median(row.trial.name, "seconds"),
+            "seconds_end_to_end": self._median(row.trial.name, "end_to_end"),
             "bytes_held": _most(call["bytes_held"] for call in calls),
             "peak_memory": self._peak(row.trial, calls),
         }
         if row.over is None:
             return found, {}
         slow, fast = self._side_by_side(row.over, row.trial.name)
-        found |= {"speedup": sum(slow) / sum(fast), "speedup_over": row.over.partition(AGAIN)[0]}
-        return found, {"speedup": bootstrap([one / other for one, other in zip(slow, fast, strict=True)])}
+        ratios = [one / other for one, other in zip(slow, fast, strict=True)]
+        found |= {"speedup": median(ratios), "speedup_over": row.over.partition(AGAIN)[0]}
+        if len(ratios) < 2:
+            return found, {}
+        return found, {"speedup": bootstrap_statistic(lambda rows: median(ratios[at] for at in rows), len(ratios))}
+
+    def _median(self, name: str, what: str) -> float:
+        """The middle one of its turns' seconds for one clip: a slow spell of the machine does not move it."""
+        return median(_seconds(part, what) for part in self._parts(name) if part is not None)
 
     def _side_by_side(self, slow: str, fast: str) -> tuple[list[float], list[float]]:
         """Seconds for one clip of both, in the turns that both took part in."""
@@ -198,5 +205,5 @@ def _most(values: Any) -> int | None:
     return max(known) if known else None
 
 
-def _seconds(part: Part) -> float:
-    return sum(call["seconds"] for call in part.calls) / sum(call["clips"] for call in part.calls)
+def _seconds(part: Part, what: str = "seconds") -> float:
+    return sum(call[what] for call in part.calls) / sum(call["clips"] for call in part.calls)
