@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from disca import records as files
+from disca.bench.models import Model
+from disca.bench.rows import Row
+from disca.bench.sampling import Trial
+from disca.bench.turns import Plan
 from disca.caching.methods import disca, repeat_change, reuse, taylor
 from disca.caching.policy import Policy
 from disca.errors import unknown
 from disca.files import write_text_atomic
 from disca.lab import weights
 from disca.lab.judge import accuracy
-from disca.lab.measure import Pairs, Trial, records, run
+from disca.lab.measure import held_out, model
+from disca.lab.show import measure
 from disca.lab.tolerances import TOLERANCES
 from disca.lab.world import World
 from disca.metrics.intervals import wilson
@@ -33,16 +39,27 @@ LISTS = {8: (0, 2, 4, 7), 20: (0, 1, 2, 5, 9, 13, 17, 19)}
 JUDGED = 2000
 
 
-def plain(stage: str, *steps: int) -> list[Trial]:
+@cache
+def stage_of(name: str) -> Model:
+    """A stage, loaded once."""
+    return model(name)
+
+
+def row(name: str, label: str, stage: str, steps: int, policy: Policy = (), said: str = "none") -> Row:
+    """One row; what it is compared with is set for its table."""
+    trial = Trial(name=name, model=stage_of(stage), steps=steps, policy=policy)
+    return Row(name=name, label=label, trial=trial, policy=said)
+
+
+def plain(stage: str, *steps: int) -> list[Row]:
     """A stage at several step counts, every step full."""
-    pipe = weights.pipeline(stage)
     guided = {"base": "base, guided", "distilled": "guidance-distilled", "student": "student"}[stage]
-    return [Trial(name=f"{stage}_{n}", label=f"{guided}, {n} steps", pipe=pipe, steps=n) for n in steps]
+    return [row(f"{stage}_{n}", f"{guided}, {n} steps", stage, n) for n in steps]
 
 
-def cached(steps: int) -> list[Trial]:
+def cached(steps: int) -> list[Row]:
     """Every cache on the student, at the authors' full steps."""
-    pipe, predictor, full = weights.pipeline("student"), weights.predictor(), LISTS[steps]
+    predictor, full = weights.predictor(), LISTS[steps]
     policies: dict[str, tuple[str, Policy]] = {
         "disca": ("DisCa", disca(predictor, full_steps=full)),
         "reuse": ("reuse", reuse(full_steps=full)),
@@ -51,39 +68,50 @@ def cached(steps: int) -> list[Trial]:
         "newton": ("Taylor, exact", taylor(full_steps=full, form="newton", variable="time")),
     }
     return [
-        Trial(
-            name=f"{name}_{steps}_{len(full)}",
-            label=f"student + {label}, {steps} steps, {len(full)} full",
-            pipe=pipe,
-            steps=steps,
-            policy=policy,
-            policy_name=f"{name}(full_steps={full})",
+        row(
+            f"{name}_{steps}_{len(full)}",
+            f"student + {label}, {steps} steps, {len(full)} full",
+            "student",
+            steps,
+            policy,
+            f"{name}(full_steps={full})",
         )
         for name, (label, policy) in policies.items()
     ]
 
 
-def semantics() -> list[Trial]:
+def compared(rows: list[Row], over: str, batch: int) -> list[Row]:
+    """The rows with their reference, the first of them, and what speed compares with."""
+    reference = rows[0].name
+    found = []
+    for one in rows:
+        known = None if one.name == reference else reference
+        trial = replace(one.trial, batch=batch, references=(known,) if known else ())
+        found.append(replace(one, trial=trial, reference=known, over=over))
+    return found
+
+
+def semantics() -> list[Row]:
     """The base and its one-pass child, on many pairs."""
     return plain("base", 50) + plain("distilled", 50)
 
 
-def base() -> list[Trial]:
+def base() -> list[Row]:
     """The guided base at several step counts, and what takes its place, against its long run."""
     return plain("base", 200, 50, 20, 8, 4) + plain("distilled", 50) + plain("student", 8) + cached(8)[:1]
 
 
-def distillation() -> list[Trial]:
+def distillation() -> list[Row]:
     """The guidance-distilled model and its few-step student."""
     return plain("distilled", 200, 50, 20, 8, 4) + plain("student", 50, 20, 8, 4, 2)
 
 
-def caches_8() -> list[Trial]:
+def caches_8() -> list[Row]:
     """Every cache on the student at 8 steps, beside fewer plain steps."""
     return plain("student", 8, 4) + cached(8)
 
 
-def caches_20() -> list[Trial]:
+def caches_20() -> list[Row]:
     """Every cache on the student at 20 steps, beside fewer plain steps."""
     return plain("student", 20, 8) + cached(20)
 
@@ -142,12 +170,8 @@ def main() -> None:
     for name, (rows_of, count, over) in TABLES.items():
         if name not in asked.tables:
             continue
-        trials, pairs = rows_of(), Pairs.held_out(asked.pairs or count, 11)
-        references = {trial.name: trials[0].name for trial in trials[1:]}
-        with Progress() as bar:
-            line = bar.add_task(name, total=len(trials) * len(list(pairs.batches(asked.batch))))
-            outcomes = run(trials, pairs, batch=asked.batch, progress=lambda trial: bar.advance(line))  # noqa: B023
-        rows = records(trials, outcomes, pairs, weights.judge(), over=over, references=references)
+        plan = Plan(pairs=held_out(asked.pairs or count, 11), turn=asked.batch)
+        rows, _ = measure(compared(rows_of(), over, asked.batch), plan, title=name)
         files.write(FOLDER / f"{name}.jsonl", rows)
         print_table(rows, title=name)
         if name == "lab_base":

@@ -23,7 +23,10 @@ SCHEMA = 1
 
 _INTERVAL = "_interval"
 _WHOLE = ("steps", "transformer_evaluations")
-_NUMBERS = ("seconds", "speedup", "flops", "psnr", "relative_l2", "semantic_accuracy", "frechet")
+_NUMBERS = (
+    *("seconds", "seconds_end_to_end", "speedup", "flops", "peak_memory", "bytes_held"),
+    *("psnr", "ssim", "lpips", "relative_l2", "latent_l2", "motion", "flicker", "semantic_accuracy", "frechet"),
+)
 _TEXT = ("name", "policy", "command", "date")
 _LISTS = ("full_steps", "seeds", "prompts")
 _MAPPINGS = ("intervals", "versions", "hardware", "extra")
@@ -49,19 +52,36 @@ class Record:
     transformer_evaluations: int
     """Full evaluations of the transformer for one clip, over all branches."""
     seconds: float | None = None
-    """Wall-clock of the sampling loop for one clip."""
+    """Wall-clock of the sampling loop for one clip, the median over turns."""
+    seconds_end_to_end: float | None = None
+    """Wall-clock of one clip from its prompt to its pixels: with the text encoder and the codec."""
     speedup: float | None = None
-    """Seconds of the row ``speedup_over`` divided by the seconds of this one, in the same run."""
+    """Seconds of the row ``speedup_over`` divided by the seconds of this one, the median over turns of one run."""
     speedup_over: str | None = None
     """Name of the row that ``speedup`` compares with."""
     flops: float | None = None
     """Floating-point operations of the sampling loop for one clip, counted."""
+    peak_memory: float | None = None
+    """Most bytes at once; ``extra["peak_memory_of"]`` says of what."""
+    bytes_held: float | None = None
+    """Most bytes that the cache kept between steps."""
     reference: str | None = None
     """Which run ``psnr`` and ``relative_l2`` measure the distance to: the name of a row, or words."""
     psnr: float | None = None
     """Mean peak signal-to-noise ratio to the reference in dB; None where infinite."""
+    ssim: float | None = None
+    """Mean structural similarity to the reference."""
+    lpips: float | None = None
+    """Mean learned perceptual distance to the reference."""
     relative_l2: float | None = None
     """Mean over clips of the norm of the difference to the reference divided by the norm of the reference."""
+    latent_l2: float | None = None
+    """The same for the latents at the end of the sampling loop."""
+    motion: float | None = None
+    """Motion over the reference's: 1 is the reference, 0 is frozen, see :func:`disca.metrics.temporal.motion`."""
+    flicker: float | None = None
+    """Change of the deviation between frames over the reference's motion: 0 is the reference, 1 is frozen, see
+    :func:`disca.metrics.temporal.flicker`."""
     semantic_accuracy: float | None = None
     """Share of clips that show what the prompt says, in [0, 1]."""
     frechet: float | None = None

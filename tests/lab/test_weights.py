@@ -12,7 +12,7 @@ import torch
 from disca.caching.methods import disca, reuse
 from disca.caching.run import attach
 from disca.lab import weights
-from disca.lab.measure import GUIDANCE, Pairs
+from disca.lab.measure import GUIDANCE, held_out
 from disca.lab.show import FULL_STEPS, STEPS
 from disca.metrics.fidelity import relative_l2
 
@@ -58,7 +58,7 @@ def test_a_weight_too_few_is_refused(copy: Path) -> None:
 
 def test_the_predictor_is_closer_to_the_full_run_than_reuse() -> None:
     """On a few held-out prompts; the records hold the claim with its interval."""
-    pipe, pairs = weights.pipeline("student"), Pairs.held_out(8, 5)
+    pipe, pairs = weights.pipeline("student"), held_out(8, 5)
 
     def latents(policy: object) -> torch.Tensor:
         with attach(pipe, policy):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disca.metrics.intervals import bootstrap, wilson
+from disca.metrics.intervals import bootstrap, bootstrap_ratio, bootstrap_statistic, wilson
 
 
 def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says() -> None:
@@ -60,3 +60,21 @@ def test_bootstrap_refuses_what_has_no_mean(values: list[float]) -> None:
 def test_wilson_refuses_counts_that_cannot_be(counts: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="cannot be"):
         wilson(*counts)
+
+
+def test_a_ratio_of_proportional_values_has_no_spread() -> None:
+    over = np.array([1.0, 2.0, 5.0, 0.0])
+    low, high = bootstrap_ratio(3 * over, over)
+    assert math.isclose(low, 3) and math.isclose(high, 3)
+    with pytest.raises(ValueError, match="two equal rows"):
+        bootstrap_ratio(over, np.zeros(4))
+
+
+def test_the_interval_of_a_biased_statistic_is_around_the_statistic() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+
+    def spread(rows: np.ndarray) -> float:
+        return -float(len(set(rows.tolist()))) + values[rows].mean()  # drawn rows repeat, so it is far off
+
+    low, high = bootstrap_statistic(spread, 30)
+    assert low < spread(np.arange(30)) < high

@@ -124,6 +124,19 @@ class Bundle:
             policies = {name: () if full else bundle.policy for name, bundle in bundles.items()}
             yield undo.enter_context(attach(pipe, policies))
 
+    @contextmanager
+    def joined(self, pipe: Any) -> Iterator[None]:
+        """Inside the block the pipeline samples with the bundle's student and second time, and no policy is attached,
+        so that one of your own can be.
+
+        Raises:
+            ValueError: a pipeline over another host.
+        """
+        check_host(self.host, self.host_config, getattr(pipe, self.component), "bundle")
+        with ExitStack() as undo:
+            self._join(pipe, undo)
+            yield
+
     def _join(self, pipe: Any, undo: ExitStack) -> None:
         """Put the parts into a pipeline; what it takes to undo this goes onto ``undo``."""
         self._warn_of_shift(pipe)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from disca.cli.bench import Bench, bench
 from disca.cli.calibrate import Calibrate, calibrate
 from disca.cli.check import Check, check
 from disca.cli.describe import Describe, describe
@@ -28,6 +29,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "encode": (Encode, encode),
     "train": (Train, train),
     "calibrate": (Calibrate, calibrate),
+    "bench": (Bench, bench),
     "check": (Check, check),
     "describe": (Describe, describe),
     "import": (Import, import_),

@@ -15,12 +15,14 @@ class Report:
     disca report quickstart/records.jsonl
 
     disca report quickstart/records.jsonl --output comparison.html --title "Seven ways to sample"
+
+    disca report runs/lab/records.jsonl --output docs/lab_methods.md
     """
 
     records: Positional[Path]
     """A file of records, such as quickstart/records.jsonl; clips are found through clips.json beside it."""
     output: Path | None = None
-    """The page; index.html beside the records when left out."""
+    """The page, .html or .md; index.html beside the records when left out."""
     title: str = "Comparison"
     """Heading of the page."""
 
@@ -29,11 +31,15 @@ def report(options: Report) -> None:
     """Print a table, write a page and say where it is."""
     from disca import records
     from disca.report.clips import read_index
+    from disca.report.markdown import write_markdown
     from disca.report.page import write_page
     from disca.report.table import print_table
 
-    rows = records.read(options.records)
     page = options.output or options.records.parent / "index.html"
-    write_page(page, rows, read_index(options.records.parent), title=options.title)
+    if page.suffix.lower() not in (".html", ".md"):
+        raise ValueError(f"A page is written as .html or .md; the name {str(page)!r} ends in neither.")
+    rows = records.read(options.records)
+    write = write_markdown if page.suffix.lower() == ".md" else write_page
+    write(page, rows, read_index(options.records.parent), title=options.title)
     print_table(rows)
     print(f"Wrote {page}")

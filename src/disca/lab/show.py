@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,12 +11,16 @@ from rich.progress import Progress
 from torch import Tensor
 
 from disca import records as files
+from disca.bench.models import Model
+from disca.bench.rows import Row, Table
+from disca.bench.sampling import Trial
+from disca.bench.store import Store
+from disca.bench.turns import Plan, Turns, counted
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
 from disca.files import check_writable
 from disca.lab import weights
-from disca.lab.measure import Outcome, Pairs, Trial, records, run
-from disca.lab.pipeline import LabPipeline
+from disca.lab.measure import held_out, model
 from disca.metrics.fidelity import psnr
 from disca.predictor.network import Predictor
 from disca.records import Record
@@ -52,64 +57,89 @@ def show(output: Path, *, prompts: int = 100, seed: int = 0) -> list[Record]:
         FileNotFoundError, ValueError: the lab's weights are missing or damaged.
     """
     output = check_writable(output)
-    judge, predictor = weights.judge(), weights.predictor()
-    trials, pairs = story(predictor), Pairs.held_out(prompts, seed)
-    turns = len(trials) * len(list(pairs.batches(BATCH)))
+    predictor = weights.predictor()
+    rows = story(predictor)
+    share = predictor.parameter_share(rows[-1].trial.model.pipe.transformer)
+    plan = Plan(pairs=held_out(prompts, seed), turn=BATCH, keep=SHOWN)
+    table, turns = measure(rows, plan, title="sampling")
+    named = {"predictor_share": share}
+    table = [replace(row, extra={**row.extra, **named}) if row.name.startswith("disca") else row for row in table]
+    files.write(output / "records.jsonl", table)
+    clips = _write_clips(output, rows, turns)
+    write_page(output / "index.html", table, clips, title=TITLE, lead=LEAD, notes=NOTES)
+    _say(table, output, share)
+    return table
+
+
+def measure(rows: Sequence[Row], plan: Plan, *, title: str) -> tuple[list[Record], Turns]:
+    """Sample some rows side by side, with a progress bar, and measure each.
+
+    Raises:
+        RuntimeError: a row failed.
+    """
+    turns = Turns(plan, Store())
+    trials = [row.trial for row in rows]
     with Progress() as bar:
-        line = bar.add_task("sampling", total=turns)
-        outcomes = run(trials, pairs, batch=BATCH, progress=lambda trial: bar.advance(line))
+        line = bar.add_task(title, total=len(trials) * len(list(plan.turns())))
+        turns.progress = lambda trial: bar.advance(line)
+        turns.run(trials)
+        if turns.failed:
+            raise RuntimeError(f"Some rows failed: {turns.failed}")
         bar.update(line, description="measuring")
-        share = predictor.parameter_share(trials[-1].pipe.transformer)
-        rows = records(
-            trials,
-            outcomes,
-            pairs,
-            judge,
-            over="base_50",
-            references={trial.name: f"student_{STEPS}" for trial in trials if trial.name != f"student_{STEPS}"},
-            extra={f"disca_{STEPS}_{len(FULL_STEPS)}": {"predictor_share": share}},
-        )
-    files.write(output / "records.jsonl", rows)
-    clips = _write_clips(output, trials, outcomes, pairs)
-    write_page(output / "index.html", rows, clips, title=TITLE, lead=LEAD, notes=NOTES)
-    _say(rows, output, share)
-    return rows
+        table = Table(turns)
+        whole = {row.trial.name: counted(row.trial, plan.pairs, turns.store) for row in rows if row.policy == "none"}
+        return [table.record(row, whole.get(row.reference or "")) for row in rows], turns
 
 
-def story(predictor: Predictor) -> list[Trial]:
+def story(predictor: Predictor) -> list[Row]:
     """What the quickstart compares."""
-    pipes = {stage: weights.pipeline(stage) for stage in weights.PARTS}
-    full = f"student, {STEPS} steps"
+    base, distilled, student = (model(stage) for stage in weights.PARTS)
     cached = f"{STEPS} steps, {len(FULL_STEPS)} full"
-    k = f"{STEPS}_{len(FULL_STEPS)}"
     return [
-        Trial(name="base_50", label="base, 50 steps, guided", pipe=pipes["base"], steps=50),
-        Trial(name="distilled_50", label="guidance-distilled, 50 steps", pipe=pipes["distilled"], steps=50),
-        Trial(name=f"base_{STEPS}", label=f"base, {STEPS} steps, guided", pipe=pipes["base"], steps=STEPS),
-        Trial(name=f"student_{STEPS}", label=full, pipe=pipes["student"], steps=STEPS),
-        _cached(pipes["student"], f"disca_{k}", f"student + DisCa, {cached}", disca(predictor, full_steps=FULL_STEPS)),
-        _cached(pipes["student"], f"reuse_{k}", f"student + reuse, {cached}", reuse(full_steps=FULL_STEPS)),
-        _cached(pipes["student"], f"taylor_{k}", f"student + Taylor, {cached}", taylor(full_steps=FULL_STEPS)),
+        _plain("base", base, 50, "base, 50 steps, guided"),
+        _plain("distilled", distilled, 50, "guidance-distilled, 50 steps"),
+        _plain("base", base, STEPS, f"base, {STEPS} steps, guided"),
+        _plain("student", student, STEPS, f"student, {STEPS} steps"),
+        _cached(student, "disca", f"student + DisCa, {cached}", disca(predictor, full_steps=FULL_STEPS)),
+        _cached(student, "reuse", f"student + reuse, {cached}", reuse(full_steps=FULL_STEPS)),
+        _cached(student, "taylor", f"student + Taylor, {cached}", taylor(full_steps=FULL_STEPS)),
     ]
 
 
-def _cached(pipe: LabPipeline, name: str, label: str, policy: Policy) -> Trial:
-    said = f"{name.partition('_')[0]}(full_steps={FULL_STEPS})"
-    return Trial(name=name, label=label, pipe=pipe, steps=STEPS, policy=policy, policy_name=said)
+REFERENCE = f"student_{STEPS}"
+OVER = "base_50"
 
 
-def _write_clips(output: Path, trials: Sequence[Trial], outcomes: Mapping[str, Outcome], pairs: Pairs) -> list[Clip]:
-    """The first few pairs of every trial, with their PSNR to the student's full run."""
-    sampled = {trial.name: outcomes[trial.name].clips(trial)[:SHOWN] for trial in trials}
-    reference = sampled[f"student_{STEPS}"]
-    clips = []
+def _plain(stage: str, of: Model, steps: int, label: str) -> Row:
+    return _row(f"{stage}_{steps}", label, Trial(name=f"{stage}_{steps}", model=of, steps=steps, batch=BATCH))
+
+
+def _cached(of: Model, method: str, label: str, policy: Policy) -> Row:
+    name = f"{method}_{STEPS}_{len(FULL_STEPS)}"
+    trial = Trial(name=name, model=of, steps=STEPS, policy=policy, batch=BATCH)
+    return _row(name, label, trial, policy=f"{method}(full_steps={FULL_STEPS})")
+
+
+def _row(name: str, label: str, trial: Trial, policy: str = "none") -> Row:
+    reference = None if name == REFERENCE else REFERENCE
+    trial = replace(trial, references=(reference,) if reference else ())
+    return Row(name=name, label=label, trial=trial, policy=policy, reference=reference, over=OVER)
+
+
+def _write_clips(output: Path, rows: Sequence[Row], turns: Turns) -> list[Clip]:
+    """The first few pairs of every row, with their PSNR to the student's full run."""
+    first = next(iter(turns.plan.turns()))[0]
+    sampled = {row.name: turns.store.frames(row.trial.name, first) for row in rows}
+    pairs, clips = turns.plan.pairs, []
     for index, (prompt, seed) in enumerate(zip(pairs.prompts[:SHOWN], pairs.seeds[:SHOWN], strict=True)):
-        for trial in trials:
-            path = output / "clips" / f"{index}_{trial.name}.gif"
+        for row in rows:
+            frames, reference = sampled[row.name], sampled[REFERENCE]
+            assert frames is not None and reference is not None
+            path = output / "clips" / f"{index}_{row.name}.gif"
             path.parent.mkdir(exist_ok=True)
-            write_clip(path, pixels(sampled[trial.name][index]))
-            note = _note(sampled[trial.name][index], reference[index])
-            clips.append(Clip(prompt=str(prompt), name=trial.name, path=path, seed=seed, note=note))
+            write_clip(path, pixels(frames[index].movedim(0, 1)))
+            note = _note(frames[index], reference[index])
+            clips.append(Clip(prompt=prompt, name=row.name, path=path, seed=seed, note=note))
     write_index(output, clips)
     return clips
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 from disca.records import Record
@@ -14,6 +15,10 @@ from disca.report.columns import COLUMNS, Column, label
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 76, 26, 44
 """Margins of the points; labels may reach into the one on the right."""
+CROWD = 12
+"""Points from which on only the leading ones are named."""
+CHEAPER = {"speedup": "times faster", "flops": "times fewer operations"}
+"""What can be drawn to the right, and its words."""
 CHARACTER, LINE = 6.2, 13
 """About the width and height of a label's character, in the units of the picture."""
 
@@ -58,29 +63,59 @@ class Axis:
         return [value for value in values if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
 
 
-def frontier(records: Sequence[Record], *, measure: str = "relative_l2") -> str:
-    """Speed-up (to the right) against ``relative_l2`` or ``psnr`` (up is closer) as an SVG element.
+def charts(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """For each run that distances are measured to, its name and pictures: closeness against wall-clock, and against
+    operations."""
+    references = dict.fromkeys(_run(record.reference) for record in records if record.reference)
+    found = []
+    for reference in references or [""]:
+        rows = [row for row in records if not reference or reference in (_run(row.reference), _run(row.name))]
+        wanted = (("relative_l2", "speedup"), ("psnr", "speedup"), ("relative_l2", "flops"))
+        pictures = [frontier(rows, measure=measure, across=across) for measure, across in wanted]
+        found.append((reference, [picture for picture in pictures if picture]))
+    return [(name, pictures) for name, pictures in found if pictures]
+
+
+def frontier(records: Sequence[Record], *, measure: str = "relative_l2", across: str = "speedup") -> str:
+    """Speed-up, or the share of operations that is saved (to the right), against ``relative_l2`` or ``psnr`` (up is
+    closer) as an SVG element.
 
     Rows that measure their distance to another reference than most do not compare, and are left out, as are rows
     without a finite value. Returns an empty string when fewer than two rows remain.
     """
     if measure not in ("relative_l2", "psnr"):
         raise ValueError(f"A frontier shows 'relative_l2' or 'psnr', not {measure!r}.")
-    points = _points(comparable(records), measure)
+    if across not in CHEAPER:
+        raise ValueError(f"A frontier is drawn across 'speedup' or 'flops', not {across!r}.")
+    rows = comparable(records)
+    points = _points(rows, measure, _cheaper(rows, across), CHEAPER[across])
     if len(points) < 2:
         return ""
-    across, up = _axis_of_speed(points), _axis_of_closeness(points, falling=measure == "relative_l2")
-    title = _column(measure).title
-    return _svg(points, across, up, title=f"Speed-up against {title}", heading=f"{title}, closer is up")
+    axis, up = _axis_of_speed(points), _axis_of_closeness(points, falling=measure == "relative_l2")
+    title, name = _column(measure).title, CHEAPER[across]
+    return _svg(points, axis, up, title=f"{name} against {title}", heading=f"{title}, closer is up", foot=name)
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
     """The rows that share the commonest reference, and that reference itself."""
-    references = Counter(record.reference for record in records if record.reference)
+    references = Counter(_run(record.reference) for record in records if record.reference)
     if not references:
         return list(records)
     common = references.most_common(1)[0][0]
-    return [record for record in records if record.reference == common or record.name == common]
+    return [record for record in records if common in (_run(record.reference), _run(record.name))]
+
+
+def _run(name: str | None) -> str:
+    """A run's name without its batch: full runs in batches of another size differ in time only."""
+    return re.sub(r"_batch\d+$", "", name or "")
+
+
+def _cheaper(records: Sequence[Record], across: str) -> dict[str, float]:
+    """How many times less each row costs, by its name. Operations compare with the most expensive row."""
+    if across == "speedup":
+        return {record.name: record.speedup for record in records if record.speedup is not None}
+    known = {record.name: record.flops for record in records if record.flops}
+    return {name: max(known.values()) / flops for name, flops in known.items()}
 
 
 def best(points: Sequence[Point], *, falling: bool) -> list[Point]:
@@ -97,14 +132,16 @@ def _column(measure: str) -> Column:
     return next(column for column in COLUMNS if column.interval == measure)
 
 
-def _points(records: Sequence[Record], measure: str) -> list[Point]:
-    distance, speed = _column(measure), _column("speedup")
+def _points(records: Sequence[Record], measure: str, cheaper: Mapping[str, float], name: str) -> list[Point]:
+    distance = _column(measure)
     points = []
     for record in records:
-        y = distance.value(record)
-        if record.speedup is not None and y is not None and math.isfinite(y):
-            detail = f"{label(record)}: {speed.text(record)} faster, {distance.title} {distance.text(record)}"
-            points.append(Point(record.name, record.name.replace("_", " "), record.speedup, y, detail))
+        x, y = cheaper.get(record.name), distance.value(record)
+        if x is not None and y is not None and math.isfinite(y):
+            detail = f"{label(record)}: {x:.1f} {name}, {distance.title} {distance.text(record)}"
+            points.append(
+                Point(record.name, str(record.extra.get("short") or record.name.replace("_", " ")), x, y, detail)
+            )
     return points
 
 
@@ -124,14 +161,14 @@ def _axis_of_closeness(points: Sequence[Point], *, falling: bool) -> Axis:
     return Axis(low - room, high + room, HEIGHT - BOTTOM, TOP)
 
 
-def _svg(points: Sequence[Point], across: Axis, up: Axis, *, title: str, heading: str) -> str:
+def _svg(points: Sequence[Point], across: Axis, up: Axis, *, title: str, heading: str, foot: str) -> str:
     falling = up.start < up.end
     line = " ".join(f"{across.place(p.x):.1f},{up.place(p.y):.1f}" for p in best(points, falling=falling))
     parts = [
         f'<svg class="frontier" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
         *_grid(across, up),
         f'<text class="axis-name" x="{LEFT}" y="12">{escape(heading)}</text>',
-        f'<text class="axis-name" x="{WIDTH}" y="{HEIGHT - 6}" text-anchor="end">speed-up, times</text>',
+        f'<text class="axis-name" x="{WIDTH}" y="{HEIGHT - 6}" text-anchor="end">{escape(foot)}</text>',
         f'<polyline class="best" points="{line}"/>',
         *_marks(points, across, up, {point.name for point in best(points, falling=falling)}),
         "</svg>",
@@ -152,14 +189,16 @@ def _grid(across: Axis, up: Axis) -> list[str]:
 
 
 def _marks(points: Sequence[Point], across: Axis, up: Axis, leading: set[str]) -> list[str]:
+    if len(points) > CROWD:  # only what leads is named; pointing at the others tells their names
+        points = [point if point.name in leading else replace(point, text="") for point in points]
     places = [(across.place(point.x), up.place(point.y)) for point in points]
     marks = []
     for point, (x, y), (left, base) in zip(points, places, place_labels(points, places), strict=True):
         kind = "point leading" if point.name in leading else "point"
+        text = f'<text x="{left:.1f}" y="{base:.1f}">{escape(point.text)}</text>' if point.text else ""
         marks.append(
             f'<g class="{kind}" data-row="{escape(point.name)}"><title>{escape(point.detail)}</title>'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-            f'<text x="{left:.1f}" y="{base:.1f}">{escape(point.text)}</text></g>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4 if len(points) > CROWD else 5}"/>{text}</g>'
         )
     return marks
 

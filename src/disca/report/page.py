@@ -17,8 +17,8 @@ from PIL import Image
 from disca.files import check_writable, write_text_atomic
 from disca.records import Record
 from disca.report.clips import Clip, Frames, read_images, reduce
-from disca.report.columns import columns, full_steps, label
-from disca.report.frontier import comparable, frontier
+from disca.report.columns import columns, label, note
+from disca.report.frontier import charts
 
 LONGEST_STRIP = 16000
 """Pixels: browsers refuse much longer pictures."""
@@ -77,15 +77,15 @@ def render(records: Sequence[Record], clips: Sequence[Clip], *, title: str, lead
         .render(
             title=title,
             lead=lead,
-            notes=[*notes, *_references(records)],
+            notes=[*notes, *references(records)],
             columns=columns(records),
             records=records,
             label=label,
-            full_steps=full_steps,
-            charts=[Markup(chart) for chart in _charts(records)],
+            note=note,
+            charts=[(name, [Markup(svg) for svg in pictures]) for name, pictures in charts(records)],
             gallery=[(prompt, list(row)) for prompt, row in groupby(shown, key=lambda item: _row_title(item.clip))],
             seconds=max((item.seconds for item in shown), default=1.0),
-            origin=_origin(records),
+            origin=origin(records),
             sortable=_sortable,
         )
     )
@@ -94,10 +94,6 @@ def render(records: Sequence[Record], clips: Sequence[Clip], *, title: str, lead
 def _environment() -> Environment:
     loader = PackageLoader("disca.report")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-def _charts(records: Sequence[Record]) -> list[str]:
-    return [chart for chart in (frontier(records, measure=measure) for measure in ("relative_l2", "psnr")) if chart]
 
 
 def _sortable(value: float | None) -> str:
@@ -109,7 +105,7 @@ def _row_title(clip: Clip) -> str:
     return clip.prompt if clip.seed is None else f"{clip.prompt} · seed {clip.seed}"
 
 
-def _references(records: Sequence[Record]) -> list[str]:
+def references(records: Sequence[Record]) -> list[str]:
     """What speed-ups and distances are measured against, as sentences."""
     names = {record.name: label(record) for record in records}
     over = dict.fromkeys(names.get(row.speedup_over, row.speedup_over) for row in records if row.speedup_over)
@@ -117,14 +113,14 @@ def _references(records: Sequence[Record]) -> list[str]:
     sentences = [f"Speed-up is measured in this run, over: {', '.join(over)}."] if over else []
     if references:
         sentences.append(f"PSNR and relative L2 measure the distance to: {', '.join(references)}.")
-    if len(comparable(records)) < len(records):
-        sentences.append("The picture leaves out rows that are measured against another reference than most.")
+    memory = dict.fromkeys(row.extra["peak_memory_of"] for row in records if row.extra.get("peak_memory_of"))
+    sentences += [f"Peak memory on {of}." for of in memory]
     if any(record.intervals for record in records):
         sentences.append("Small numbers below a value are its 95 % interval.")
     return sentences
 
 
-def _origin(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+def origin(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     """Where the rows come from: each fact once, with every value that occurs."""
     facts = {
         "Measured": [record.date for record in records],

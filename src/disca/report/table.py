@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from disca.records import Record
-from disca.report.columns import Column, columns, full_steps, label
+from disca.report.columns import Column, columns, label, note
 
 ROOMY = 130
 """Characters from which on every column and every interval is shown."""
@@ -21,7 +21,7 @@ def table(records: Sequence[Record], *, title: str | None = None, roomy: bool = 
 
     Without room it keeps the columns that have a short heading, and of the intervals that of the semantics.
     """
-    shown = [column for column in columns(records) if roomy or column.short]
+    shown = [column for column in columns(records) if not column.page_only and (roomy or column.short)]
     result = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     result.title_justify, result.title_style = "left", "bold"
     result.add_column("method", overflow="fold")
@@ -41,8 +41,8 @@ def print_table(records: Sequence[Record], *, title: str | None = None, console:
 
 
 def _name(record: Record) -> str:
-    steps = full_steps(record)
-    return escape(label(record)) + ("" if steps == "all" else f"\n[dim]full: {steps}[/dim]")
+    below = note(record)
+    return escape(label(record)) + (f"\n[dim]{escape(below)}[/dim]" if below else "")
 
 
 def _cell(column: Column, record: Record, with_spread: bool) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
-from disca.errors import unknown
-
-T = TypeVar("T")
+from disca.toml import parse, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +70,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise FileNotFoundError(
             f"There is no recipe at {path}. The lab's are in recipes/, such as recipes/lab_base.toml"
         )
-    try:
-        table = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}.") from error
+    table = read(path)
     for change in overrides:
         _apply(table, change)
     return parse(Recipe, table, where=str(path))
@@ -92,32 +87,3 @@ def _apply(table: dict[str, Any], change: str) -> None:
         table[last] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         table[last] = value.strip()  # a bare word is a string
-
-
-def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
-    """A dataclass from a table, strictly."""
-    hints = get_type_hints(cls)
-    names = [item.name for item in fields(cls)]  # type: ignore[arg-type]
-    for key in table:
-        if key not in names:
-            raise ValueError(f"{where}: {unknown('key', key, names)}")
-    values = {key: _value(hints[key], value, where=f"{where}: {key}") for key, value in table.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}.") from error
-
-
-def _value(hint: Any, value: Any, *, where: str) -> Any:
-    if is_dataclass(hint):
-        return parse(hint, value, where=where)  # type: ignore[arg-type]
-    if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
-        kinds = get_args(hint)
-        kinds = (kinds[0],) * len(value) if kinds[-1] is Ellipsis else kinds
-        return tuple(_value(kind, item, where=where) for kind, item in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    plain = get_origin(hint) or hint
-    if isinstance(plain, type) and plain in (int, float, str, bool) and type(value) is not plain:
-        raise ValueError(f"{where} is {value!r}; {plain.__name__} is expected.")
-    return value

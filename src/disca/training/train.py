@@ -13,6 +13,7 @@ import torch
 from disca.errors import unknown
 from disca.files import check_writable, write_text_atomic
 from disca.provenance import command_line, hardware, now, versions
+from disca.toml import parse
 from disca.training import clips, recipe
 from disca.training.loop import Loop, checkpoints, processes
 from disca.training.recipe import Recipe
@@ -70,7 +71,7 @@ def _describe(folder: Path, settings: Recipe, measures: dict[str, float]) -> Non
 def _stage(settings: Recipe, where: str) -> Stage:
     if ":" in settings.stage:
         options = clips.resolve(settings.stage)
-        return cast(Stage, recipe.parse(options, settings.objective, where=f"{where}: objective"))
+        return cast(Stage, parse(options, settings.objective, where=f"{where}: objective"))
     if settings.stage not in STAGES:
         raise ValueError(f"{where}: {unknown('stage', settings.stage, STAGES)}")
-    return cast(Stage, recipe.parse(STAGES[settings.stage], settings.objective, where=f"{where}: objective"))
+    return cast(Stage, parse(STAGES[settings.stage], settings.objective, where=f"{where}: objective"))
