@@ -53,3 +53,8 @@ def test_gates_are_values() -> None:
     assert len({Every(3), Every(3), Given((0,)), Given((0,))}) == 2
     assert repr(Given((0, 2), 4)) == "Given(full_steps=(0, 2), steps=4)"
     assert Schedule(4, (0, 2)) == Given((0, 2), 4).schedule(4)
+
+
+def test_an_interval_longer_than_the_run_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="Every 9-th step is to be full, but the run has 4"):
+        Every(9).schedule(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ class Every(Static):
         check_every(self.n, self.warmup, self.phase)
 
     def schedule(self, steps: int) -> Schedule:
+        _warn_of_long_interval(self.n, steps)
         return Schedule.every(self.n, steps=steps, warmup=self.warmup, phase=self.phase, force_last=self.force_last)
 
 
@@ -254,6 +256,8 @@ class Broadcast(Gate):
         return (-(-steps // self.n), steps)
 
     def opens(self, memory: Any, moment: Moment, call: Call) -> bool:
+        if moment.step == 0:
+            _warn_of_long_interval(self.n, moment.steps)
         now = moment.t if self.unit == "time" else 1 - moment.step / moment.steps
         return moment.step % self.n == 0 or not self.window[0] < now < self.window[1]
 
@@ -299,6 +303,15 @@ def resampled(values: tuple[float, ...], count: int) -> tuple[float, ...]:
         return values[:1]
     scale = (len(values) - 1) / (count - 1)
     return tuple(values[round(index * scale)] for index in range(count))
+
+
+def _warn_of_long_interval(n: int, steps: int) -> None:
+    if n > steps:
+        warnings.warn(
+            f"Every {n}-th step is to be full, but the run has {steps}: after the first steps all is forecast. Choose a "
+            "shorter interval, or sample with more steps.",
+            stacklevel=3,
+        )
 
 
 @lru_cache(maxsize=256)
