@@ -162,7 +162,7 @@ def test_a_draft_that_is_wrong_in_the_paper_s_way_makes_the_same_step_full() -> 
 def test_attention_is_broadcast_inside_of_the_window(window: tuple[float, float]) -> None:
     def opened(shift: float) -> list[int]:
         times = [shift * u / (1 + (shift - 1) * u) for u in (1 - s / 50 for s in range(51))]
-        gate = Broadcast(1000, window)
+        gate = Broadcast(50, window)
         return [s for s in range(50) if not gate.opens(None, moment(s, 50, times), Call((), tuple))]
 
     if window == (0.0, 1.0):

@@ -308,8 +308,8 @@ def resampled(values: tuple[float, ...], count: int) -> tuple[float, ...]:
 def _warn_of_long_interval(n: int, steps: int) -> None:
     if n > steps:
         warnings.warn(
-            f"Every {n}-th step is to be full, but the run has {steps}: after the first steps all is forecast. Choose a "
-            "shorter interval, or sample with more steps.",
+            f"Every {n}-th step is to be full, but the run has {steps}: after the first steps all is forecast. Choose "
+            "a shorter interval, or sample with more steps.",
             stacklevel=3,
         )
 
