@@ -62,6 +62,7 @@ EXTRAS = {
     "tensorboard": "train",
     "av": "train",
     "ftfy": "train",
+    "lpips": "metrics",
 }
 """Which extra of the package brings a module."""
 

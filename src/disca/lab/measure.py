@@ -15,7 +15,7 @@ from disca.lab import weights
 from disca.lab.judge import Judge, Verdict
 from disca.lab.words import HELD_OUT, parse, sample
 from disca.lab.world import World
-from disca.metrics.frechet import frechet_distance
+from disca.metrics.frechet import Gaussian
 from disca.metrics.intervals import bootstrap_statistic, wilson
 
 GUIDANCE = 3.0
@@ -81,14 +81,14 @@ class Judged:
         found: dict[str, Any] = {"semantic_accuracy": accuracy["all"]}
         if len(features) > 1:
             real = _real_features(self._judge)
-            found["frechet"] = frechet_distance(features, real)
+            found["frechet"] = _frechet_of(features, real, slice(None))
             intervals["frechet"] = bootstrap_statistic(partial(_frechet_of, features, real), len(features))
         extra = {"accuracy": accuracy, "amplitude": seen["amplitude"].mean().item()}
         return {**found, "intervals": intervals, "extra": extra}
 
 
-def _frechet_of(features: Tensor, real: Tensor, rows: Any) -> float:
-    return frechet_distance(features[rows], real)
+def _frechet_of(features: Tensor, real: Gaussian, rows: Any) -> float:
+    return Gaussian.of(features[rows]).distance(real)
 
 
 @cache
@@ -98,8 +98,8 @@ def judged() -> Judged:
 
 
 @cache
-def _real_features(judge: Judge) -> Tensor:
-    """Features of real held-out clips, through no model and no codec."""
+def _real_features(judge: Judge) -> Gaussian:
+    """Of the features of real held-out clips, through no model and no codec."""
     prompts = sample(HELD_OUT, REAL_CLIPS, 7)
     clips = World().clips(prompts, torch.Generator().manual_seed(7), split="test")
-    return judge.read(clips).features
+    return Gaussian.of(judge.read(clips).features)

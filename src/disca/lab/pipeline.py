@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +21,12 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from disca.lab.codec import PatchCodec
 from disca.lab.words import Prompt, parse
 from disca.meanflow.second_time import SecondTime
+
+
+@cache
+def _takes_place(transformer: Any) -> bool:
+    return "kwargs" in signature(transformer.cache_context).parameters
+
 
 OUTPUT_TYPES = ("np", "pt", "latent")
 
@@ -126,7 +134,7 @@ class LabPipeline(DiffusionPipeline):
         second = nullcontext() if self.second_time is None else self.second_time.attach(self)
         with second, self.progress_bar(total=num_inference_steps) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps):
-                velocity = self._velocity(latents, timestep, branches, guidance_scale)
+                velocity = self._velocity(latents, step, branches, guidance_scale)
                 latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
                 if callback_on_step_end is not None:
                     changed = callback_on_step_end(self, step, timestep, {"latents": latents})
@@ -158,17 +166,27 @@ class LabPipeline(DiffusionPipeline):
         return {"cond": cond, "uncond": self.encode_prompt([""] * len(texts))}
 
     def _velocity(
-        self, latents: Tensor, timestep: Tensor, branches: dict[str, dict[str, Tensor]], guidance_scale: float
+        self, latents: Tensor, step: int, branches: dict[str, dict[str, Tensor]], guidance_scale: float
     ) -> Tensor:
-        outputs = {}
+        timestep, outputs = self.scheduler.timesteps[step], {}
         for branch, inputs in branches.items():
-            with self.transformer.cache_context(branch):
+            with self.transformer.cache_context(branch, **self._place(step)):
                 outputs[branch] = self.transformer(
                     hidden_states=latents, timestep=timestep.expand(len(latents)), return_dict=False, **inputs
                 )[0]
         if "uncond" not in outputs:
             return outputs["cond"]
         return outputs["uncond"] + guidance_scale * (outputs["cond"] - outputs["uncond"])
+
+    def _place(self, step: int) -> dict[str, Any]:
+        """What caches of diffusers want to know of a step beside its branch, where this version has room for it."""
+        if not _takes_place(type(self.transformer)):  # type: ignore[arg-type]
+            return {}
+        return {
+            "step_index": step,
+            "sigma": float(self.scheduler.sigmas[step]),
+            "num_inference_steps": len(self.scheduler.timesteps),
+        }
 
     def _frames(self, latents: Tensor, output_type: str) -> Any:
         if output_type == "latent":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -17,13 +19,40 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     Raises:
         ValueError: the widths differ, a set has fewer than two clips, or a value is not finite.
     """
-    _check(features, reference)
-    first, second = features.double(), reference.double()
-    means = (first.mean(dim=0) - second.mean(dim=0)).square().sum()
-    a, b = _root(_covariance(first)), _root(_covariance(second))
-    # tr (C C')^(1/2) is the sum of singular values of C^(1/2) C'^(1/2): no root of an eigenvalue near zero is taken.
-    cross = torch.linalg.svdvals(a @ b).sum()
-    return max(0.0, float(means + a.square().sum() + b.square().sum() - 2 * cross))
+    return Gaussian.of(features, "features").distance(Gaussian.of(reference, "reference"))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The Gaussian fitted to a set of features; worth keeping where many sets are compared with one."""
+
+    mean: Tensor
+    """``[width]``."""
+    root: Tensor
+    """Symmetric square root of the covariance, ``[width, width]``."""
+
+    @classmethod
+    def of(cls, features: Tensor, name: str = "features") -> Gaussian:
+        """Fit to ``[clips, width]``.
+
+        Raises:
+            ValueError: there are fewer than two clips, or a value is not finite.
+        """
+        _check(features, name)
+        return cls(features.double().mean(dim=0), _root(_covariance(features.double())))
+
+    def distance(self, other: Gaussian) -> float:
+        """Frechet distance.
+
+        Raises:
+            ValueError: the widths differ.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(f"Features of width {len(self.mean)} cannot be compared with width {len(other.mean)}.")
+        means = (self.mean - other.mean).square().sum()
+        # tr (C C')^(1/2) is the sum of singular values of C^(1/2) C'^(1/2): no eigenvalue near zero has a root taken.
+        cross = torch.linalg.svdvals(self.root @ other.root).sum()
+        return max(0.0, float(means + self.root.square().sum() + other.root.square().sum() - 2 * cross))
 
 
 def _covariance(features: Tensor) -> Tensor:
@@ -37,11 +66,8 @@ def _root(covariance: Tensor) -> Tensor:
     return root
 
 
-def _check(features: Tensor, reference: Tensor) -> None:
-    for name, given in (("features", features), ("reference", reference)):
-        if given.ndim != 2 or given.shape[0] < 2:
-            raise ValueError(f"{name} must be [clips, width] with at least two clips, not {tuple(given.shape)}.")
-        if not given.isfinite().all():
-            raise ValueError(f"{name} holds values that are infinite or undefined.")
-    if features.shape[1] != reference.shape[1]:
-        raise ValueError(f"Features of width {features.shape[1]} cannot be compared with width {reference.shape[1]}.")
+def _check(given: Tensor, name: str) -> None:
+    if given.ndim != 2 or given.shape[0] < 2:
+        raise ValueError(f"{name} must be [clips, width] with at least two clips, not {tuple(given.shape)}.")
+    if not given.isfinite().all():
+        raise ValueError(f"{name} holds values that are infinite or undefined.")

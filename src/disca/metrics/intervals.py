@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -35,8 +36,7 @@ def bootstrap(
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"An interval of a mean needs a row of finite values, not {_describe(array)}.")
-    draw = np.random.default_rng(seed)
-    return _ends([array[draw.integers(array.size, size=array.size)].mean() for _ in range(resamples)], level)
+    return _ends(array[_draw(array.size, resamples, seed)].mean(axis=1).tolist(), level)
 
 
 def bootstrap_ratio(
@@ -83,8 +83,11 @@ def bootstrap_statistic(
     return _ends((values - bias).tolist(), level)
 
 
+@lru_cache(maxsize=4)
 def _draw(size: int, resamples: int, seed: int) -> NDArray[np.intp]:
-    return np.random.default_rng(seed).integers(size, size=(resamples, size))
+    """Indices ``[resamples, size]``; every number of a table is drawn by the same."""
+    draw = np.random.default_rng(seed)
+    return np.stack([draw.integers(size, size=size) for _ in range(resamples)])
 
 
 def _ends(values: Sequence[float], level: float) -> Interval:
