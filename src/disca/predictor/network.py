@@ -42,13 +42,16 @@ class Fusion(nn.Sequential):
         self, current: Tensor, cached: Tensor, scale: Tensor | None = None
     ) -> Tensor:
         """The same with ``cached / scale`` where there is a ``scale`` ``[width]``; weights are divided, not tokens."""
-        both, activation, last = self
+        both, _, last = self
         assert isinstance(both, nn.Linear)
         of_current, of_cached = both.weight.tensor_split(2, dim=1)  # spares a copy of both inputs side by side
         if scale is not None:
             of_cached = of_cached / scale
-        fused: Tensor = last(activation(F.linear(current, of_current, both.bias) + F.linear(cached, of_cached)))
-        return fused
+        fused = F.linear(current, of_current, both.bias).view(-1, len(of_current))
+        alone = not torch.is_grad_enabled() and fused.dtype == cached.dtype == of_cached.dtype  # not under autocast
+        add = fused.addmm_ if alone else fused.addmm
+        fused = F.silu(add(cached.flatten(0, 1), of_cached.T), inplace=alone)
+        return last(fused.view_as(current))  # type: ignore[no-any-return]
 
 
 class Predictor(Companion):
