@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 import disca
 from disca.adapters import adapter_for
-from disca.bench.cost import Cost, Counting, HostCost, cost_of, flops
+from disca.bench.cost import HostCost, cost_of
+from disca.bench.operations import Cost, Counting, flops
 from disca.bench.sizes import FEEDS, Size, feed_of, inputs_of
 from disca.metrics.flops import count_flops
 from disca.schedules import Schedule
@@ -52,6 +53,8 @@ def test_operations_and_cache_are_those_of_the_real_model(name: str) -> None:
     widths = adapter_for(host).widths(host.config)
     assert held == 4 * sum(tokens * width for tokens, width in zip(found.tokens, widths, strict=True))
     assert 0 < found.full.attention < found.full.flops
+    half = cost_of(type(host).__name__, host.config, size, text=text)
+    assert (half.full.flops, 2 * half.cache_bytes) == (found.full.flops, found.cache_bytes)
 
 
 def test_every_policy_has_a_cost() -> None:
@@ -64,6 +67,10 @@ def test_every_policy_has_a_cost() -> None:
     assert reuse.forecast.flops < learned.forecast.flops
     assert reuse.cache_bytes == learned.cache_bytes
     assert reuse.predictor_bytes == 0 < learned.predictor_bytes
+    line = cost_of(name, host.config, size, policy=lambda host: disca.taylor(every=2), steps=4)
+    assert line.cache_bytes == 2 * reuse.cache_bytes
+    with pytest.raises(ValueError, match="forecasts none of the first 2 steps"):
+        cost_of(name, host.config, size, policy=lambda host: disca.reuse(full_steps=(0, 1)))
 
 
 def test_operations_move_what_they_read_and_write() -> None:

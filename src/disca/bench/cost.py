@@ -7,23 +7,18 @@ for any host and policy, and 60 blocks at 64 000 tokens take seconds and no memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.flop_counter import flop_registry
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from disca.adapters import ADAPTERS, adapter_for
+from disca.bench.operations import Cost, Counting
 from disca.bench.sizes import Inputs, Size, inputs_of
 from disca.caching.methods import disca
 from disca.caching.policy import Policy
@@ -33,34 +28,6 @@ from disca.predictor.network import Predictor
 from disca.schedules import Schedule
 
 STEPS, PASSES = 50, 2  # of the base models that papers compare with
-
-MOST_REAL = 1 << 13
-"""Elements of the largest tensor that keeps its data."""
-
-_FREE = {
-    getattr(torch.ops.aten, name) for name in ("empty", "new_empty", "empty_like", "empty_strided", "_unsafe_view")
-}
-_READ = {torch.ops.aten.eq, torch.ops.aten.all}  # HunyuanVideo-1.5 looks whether its picture is all zeros
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What some work takes."""
-
-    flops: int = 0
-    """Floating-point operations of matrix products, convolutions and attention, a multiply-add counting as two."""
-    bytes: int = 0
-    """Bytes that its operations read and write one by one, as they do where nothing is compiled; attention is one."""
-    attention: int = 0
-    """The part of ``flops`` that is attention's."""
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.attention + other.attention)
-
-    def __mul__(self, count: int) -> Cost:
-        return Cost(count * self.flops, count * self.bytes, count * self.attention)
-
-    __rmul__ = __mul__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +59,6 @@ class HostCost:
         return over * seconds(self.full) / seconds(self.run(schedule, passes))
 
 
-def flops(cost: Cost) -> float:
-    """The operations of some work, in the place of its seconds."""
-    return cost.flops
-
-
 @torch.no_grad()
 def cost_of(
     host: str,
@@ -104,6 +66,7 @@ def cost_of(
     size: Size,
     *,
     policy: Callable[[nn.Module], Policy] | None = None,
+    steps: int = 2,
     depth: int = 2,
     text: int | None = None,
     dtype: torch.dtype = torch.bfloat16,
@@ -113,8 +76,8 @@ def cost_of(
     Args:
         host: class of the transformer, one of diffusers.
         config: its configuration; what it leaves out is the default of the class.
-        policy: from the host to what is attached to it, which has to compute the first of two steps in full and to
-            forecast in the second; by default DisCa, with a predictor of ``depth`` blocks.
+        policy: from the host to what is attached to it; by default DisCa, with a predictor of ``depth`` blocks.
+        steps: as many as it takes for the policy to forecast one, and to keep as much as it ever does.
         text: text tokens; by default as many as the stock pipeline hands over.
 
     Raises:
@@ -132,10 +95,9 @@ def cost_of(
         predictor = Predictor.from_config(layout).eval() if layout else None
     inputs = inputs_of(adapter_for(transformer), transformer.config, size, partial(_draw, fake, dtype), text)
     rules = policy(transformer) if policy else disca(cast(Predictor, predictor), full_steps=(0,))
-    calls, held, tokens = _two_steps(transformer, rules, inputs, fake)
+    costs, held, tokens = _counted_steps(transformer, rules, inputs, fake, steps)
     return HostCost(
-        full=calls[0],
-        forecast=calls[1],
+        **costs,
         parameter_bytes=_parameter_bytes(transformer),
         predictor_bytes=_parameter_bytes(predictor) if predictor else 0,
         cache_bytes=held,
@@ -149,118 +111,29 @@ def _layout(build: Callable[..., Any], config: Mapping[str, Any], depth: int) ->
         return Predictor.from_host(build(dict(config)), depth=depth).config
 
 
-def _two_steps(
-    transformer: Any, policy: Policy, inputs: Inputs, fake: FakeTensorMode
-) -> tuple[list[Cost], int, tuple[int, ...]]:
-    """The cost of two steps, the bytes kept between them, and the tokens of each stream."""
-    adapter, seen, costs = inputs.adapter, [], []
-    steps = [adapter.timestep_at(time) for time in (1.0, 0.5)]
+def _counted_steps(
+    transformer: Any, policy: Policy, inputs: Inputs, fake: FakeTensorMode, steps: int
+) -> tuple[dict[str, Cost], int, tuple[int, ...]]:
+    """The cost of the last step of each kind, the most that is kept between steps, and the tokens of each stream."""
+    adapter, costs, seen = inputs.adapter, [], []
+    timesteps = [adapter.timestep_at(1 - step / steps) for step in range(steps)]
     first = adapter.blocks(transformer)[0]
 
     def hear(block: nn.Module, args: Any, kwargs: Any) -> None:
         seen.append(tuple(one.shape[1] for one in adapter.inputs(adapter.bind(block, args, kwargs))))
 
     handle = first.register_forward_pre_hook(hear, with_kwargs=True)
-    with attach(transformer, policy, timesteps=steps) as run:
-        for timestep in steps:
+    with attach(transformer, policy, timesteps=timesteps) as run:
+        for timestep in timesteps:
             with Counting(fake) as counting:
                 transformer(**inputs.at(timestep))
             costs.append(counting.cost)
-        held = run.summary().bytes_held
+        summary = run.summary()
     handle.remove()
-    return costs, held, seen[0]
-
-
-class Counting:
-    """Adds up the cost of what runs inside a ``with`` block."""
-
-    def __init__(self, fake: FakeTensorMode) -> None:
-        self.cost = Cost()
-        self._modes = (_Attention(self), _Operations(self, fake))
-
-    def __enter__(self) -> Counting:
-        for mode in self._modes:
-            mode.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(*error)
-
-
-class _Attention(TorchFunctionMode):
-    """Attention as one operation, whatever its kernel. Its result has a shape only, and so has what is made of it."""
-
-    def __init__(self, counting: Counting) -> None:
-        self._counting = counting
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention or not isinstance(
-            args[0] if args else kwargs["query"], FakeTensor
-        ):
-            return func(*args, **kwargs)
-        named = {**dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)), **kwargs}
-        query, key, value = named["query"], named["key"], named["value"]
-        *batch, heads, queries, _ = query.shape
-        attended = query.new_empty(*batch, queries, heads, value.shape[-1]).transpose(-3, -2)
-        flops = 2 * query.numel() * key.shape[-2] + 2 * attended.numel() * key.shape[-2]
-        moved = sum(map(_bytes, (query, key, value, named.get("attn_mask"), attended)))
-        self._counting.cost += Cost(flops, moved, flops)
-        return attended
-
-
-class _Operations(TorchDispatchMode):
-    """Everything else."""
-
-    def __init__(self, counting: Counting, fake: FakeTensorMode) -> None:
-        super().__init__()
-        self._counting, self._fake = counting, fake
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func is torch.ops.aten.index.Tensor:
-            args = (args[0], [_counted(index) for index in args[1]])
-        kwargs = dict(kwargs or {})
-        if func._overloadpacket not in _READ:
-            args, kwargs = tree_map_only(Tensor, self._without_data, (args, kwargs))
-        result = func(*args, **kwargs)
-        if not _moves_nothing(func):
-            formula = flop_registry.get(func._overloadpacket)
-            flops = formula(*args, **kwargs, out_val=result) if formula else 0
-            self._counting.cost += Cost(flops, sum(map(_bytes, tree_leaves((args, kwargs, result)))))
-        return result
-
-    def _without_data(self, tensor: Tensor) -> Tensor:
-        """What is real stays so only while it is small, such as a text's mask; the mask of a video grows out of it."""
-        small = tensor.numel() <= MOST_REAL or isinstance(tensor, FakeTensor)
-        return tensor if small else self._fake.from_tensor(tensor, static_shapes=True)
-
-
-def _counted(index: Tensor | None) -> Tensor | None:
-    """Indices instead of a mask: how many there are has to be known."""
-    if index is None or index.dtype != torch.bool or isinstance(index, FakeTensor):
-        return index
-    (places,) = index.nonzero(as_tuple=True)
-    return places
-
-
-def _moves_nothing(func: Any) -> bool:
-    """Whether an operation gives a view of what it was given, or memory with nothing in it."""
-    returned = [one.alias_info for one in func._schema.returns]
-    view = any(alias is not None and not alias.is_write for alias in returned)
-    return view or func.namespace == "prim" or func._overloadpacket in _FREE
-
-
-def _bytes(value: Any) -> int:
-    """Of a tensor's data, each datum once."""
-    if not isinstance(value, Tensor):
-        return 0
-    lengths = (length for length, stride in zip(value.shape, value.stride(), strict=True) if stride)
-    return prod(lengths) * value.element_size()
+    (branch,) = summary.branches.values()
+    if not branch.forecast:
+        raise ValueError(f"This policy forecasts none of the first {steps} steps. Give more steps, or another policy.")
+    return {"full": costs[branch.full[-1]], "forecast": costs[branch.forecast[-1]]}, summary.bytes_held, seen[0]
 
 
 def _draw(fake: FakeTensorMode, dtype: torch.dtype, *shape: int) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from disca.bench.cost import Cost
+from disca.bench.operations import Cost
 from disca.errors import unknown
 from disca.metrics.timers import seconds_of
 

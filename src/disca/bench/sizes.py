@@ -125,9 +125,10 @@ class Inputs:
     arguments: Mapping[str, Any]
 
     def at(self, timestep: float) -> dict[str, Any]:
-        """All of them at a timestep in the host's own units. A second one comes from the run that is attached."""
-        device = next(value.device for value in self.arguments.values() if isinstance(value, Tensor))
-        times = self.feed.times(torch.full((1,), timestep, device=device), self.grid)
+        """All of them at a timestep in the host's own units, cast to the model's dtype as pipelines do. A second one
+        comes from the run that is attached."""
+        hidden = self.arguments["hidden_states"]
+        times = self.feed.times(torch.full((1,), timestep, device=hidden.device, dtype=hidden.dtype), self.grid)
         return {**self.arguments, self.adapter.timestep: times, "return_dict": False}
 
 
@@ -137,11 +138,16 @@ def _patches(config: Mapping[str, Any]) -> tuple[int, int]:
     return (patch[0], patch[1]) if isinstance(patch, (tuple, list)) else (config.get("patch_size_t") or 1, patch)
 
 
+def _filled(draw: Draw, value: float, *shape: int) -> Tensor:
+    """A tensor of the model's dtype with data, since hosts read masks, and HunyuanVideo-1.5 its picture."""
+    return torch.full(shape, value, dtype=draw(1).dtype)
+
+
 def _hunyuan_video(config: Mapping[str, Any], draw: Draw, grid: Grid, text: int) -> dict[str, Any]:
     return {
         "hidden_states": draw(1, config["in_channels"], *grid),
         "encoder_hidden_states": draw(1, text, config["text_embed_dim"]),
-        "encoder_attention_mask": torch.ones(1, text),
+        "encoder_attention_mask": _filled(draw, 1.0, 1, text),
         "pooled_projections": draw(1, config["pooled_projection_dim"]),
         "guidance": torch.full((1,), 6000.0) if config["guidance_embeds"] else None,
     }
@@ -162,10 +168,10 @@ def _hunyuan_video_15(config: Mapping[str, Any], draw: Draw, grid: Grid, text: i
     return {
         "hidden_states": draw(1, config["in_channels"], *grid),
         "encoder_hidden_states": draw(1, text, config["text_embed_dim"]),
-        "encoder_attention_mask": torch.ones(1, text),
+        "encoder_attention_mask": _filled(draw, 1.0, 1, text),
         "encoder_hidden_states_2": draw(1, glyphs, config["text_embed_2_dim"]),
-        "encoder_attention_mask_2": torch.ones(1, glyphs),
-        "image_embeds": torch.zeros(1, pictures, config["image_embed_dim"]),  # text to video
+        "encoder_attention_mask_2": _filled(draw, 1.0, 1, glyphs),
+        "image_embeds": _filled(draw, 0.0, 1, pictures, config["image_embed_dim"]),  # text to video
     }
 
 
@@ -209,7 +215,7 @@ def _ltx(config: Mapping[str, Any], draw: Draw, grid: Grid, text: int) -> dict[s
     return {
         "hidden_states": draw(1, frames * height * width, config["in_channels"]),
         "encoder_hidden_states": draw(1, text, config["caption_channels"]),
-        "encoder_attention_mask": torch.ones(1, text),
+        "encoder_attention_mask": _filled(draw, 1.0, 1, text),
         "num_frames": frames,
         "height": height,
         "width": width,
@@ -241,7 +247,7 @@ def _qwen_image(config: Mapping[str, Any], draw: Draw, grid: Grid, text: int) ->
     return {
         "hidden_states": draw(1, height * width, config["in_channels"]),
         "encoder_hidden_states": draw(1, text, config["joint_attention_dim"]),
-        "encoder_hidden_states_mask": torch.ones(1, text),
+        "encoder_hidden_states_mask": _filled(draw, 1.0, 1, text),
         "img_shapes": [[(1, height, width)]],
     }
 

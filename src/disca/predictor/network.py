@@ -47,11 +47,11 @@ class Fusion(nn.Sequential):
         of_current, of_cached = both.weight.tensor_split(2, dim=1)  # spares a copy of both inputs side by side
         if scale is not None:
             of_cached = of_cached / scale
-        fused = F.linear(current, of_current, both.bias).view(-1, len(of_current))
-        alone = not torch.is_grad_enabled() and fused.dtype == cached.dtype == of_cached.dtype  # not under autocast
-        add = fused.addmm_ if alone else fused.addmm
-        fused = F.silu(add(cached.flatten(0, 1), of_cached.T), inplace=alone)
-        return last(fused.view_as(current))  # type: ignore[no-any-return]
+        now, then = current.flatten(0, 1), cached.flatten(0, 1)  # a bias on three dimensions may cost a pass of its own
+        fused = torch.addmm(both.bias, now, of_current.T)
+        alone = not torch.is_grad_enabled() and fused.dtype == then.dtype == of_cached.dtype  # not under autocast
+        fused = torch.addmm(fused, then, of_cached.T, out=fused if alone else None)
+        return last(F.silu(fused, inplace=alone).view_as(current))
 
 
 class Predictor(Companion):
