@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from disca.bench.operations import Cost
 from disca.bench.machines import CARDS, Machine, card, fit, measure
+from disca.bench.operations import Cost
 
 COSTS = [Cost(4 * 10**12, 10**9), Cost(10**11, 5 * 10**9), Cost(2 * 10**12, 3 * 10**9)]
 

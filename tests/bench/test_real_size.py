@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from disca import records
-from disca.bench.operations import flops
 from disca.bench.machines import Machine
+from disca.bench.operations import flops
 from disca.bench.real_size import Bench, fitted, run
 from disca.bench.subjects import ALTERNATE, DISCA_8, DISCA_20, SUBJECTS, Job, jobs
 from disca.caching.methods import METHODS

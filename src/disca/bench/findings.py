@@ -9,8 +9,8 @@ from typing import Any
 
 from disca.adapters import ADAPTERS
 from disca.bench.cost import PASSES, STEPS, HostCost
-from disca.bench.operations import flops
 from disca.bench.loops import Sampled
+from disca.bench.operations import flops
 from disca.bench.sizes import feed_of
 from disca.bench.subjects import ALTERNATE, Job
 from disca.records import Record

@@ -8,8 +8,8 @@ from typing import Any
 
 from disca.adapters import ADAPTERS
 from disca.bench.cost import PASSES, STEPS, HostCost, cost_of
-from disca.bench.operations import flops
 from disca.bench.machines import Machine
+from disca.bench.operations import flops
 from disca.bench.sizes import Size, feed_of
 from disca.schedules import Schedule
 

@@ -18,10 +18,10 @@ import torch
 import disca
 from disca import records
 from disca.bench.cost import HostCost, cost_of
-from disca.bench.operations import Cost
 from disca.bench.findings import comparison, facts_of, find, flops_of, medians
 from disca.bench.loops import Sampler, built
 from disca.bench.machines import Machine, fit
+from disca.bench.operations import Cost
 from disca.bench.other_caches import PEERS
 from disca.bench.sizes import Size
 from disca.bench.subjects import ALTERNATE, Job
