@@ -46,7 +46,7 @@ def test_the_first_jobs_are_the_most_telling() -> None:
 
 
 def test_every_method_leaves_a_record_and_a_killed_run_goes_on(bench: Bench, tmp_path: Path) -> None:
-    planned = few(("plain", "disca", "reuse", "taylor", "diffusers_first_block_cache"))
+    planned = few(("plain", *METHODS, "diffusers_first_block_cache"))
     file, heard = tmp_path / "records.jsonl", []
     run(file, planned[:2], bench)
     first = file.read_text()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 import disca
 from disca import records
@@ -24,7 +25,7 @@ from disca.bench.machines import Machine, fit
 from disca.bench.operations import Cost
 from disca.bench.other_caches import PEERS
 from disca.bench.sizes import Size
-from disca.bench.subjects import ALTERNATE, Job
+from disca.bench.subjects import ALTERNATE, SETTINGS, Job
 from disca.caching.methods import METHODS, from_name
 from disca.caching.policy import Policy
 from disca.provenance import command_line, hardware, now, versions
@@ -125,7 +126,11 @@ class Bench:
         cost = self.cost(job)
         if job.method != "disca":
             method, steps = lambda host: _policy(job, None), ALTERNATE.steps
-            cost = cost_of(job.subject.host, self.config(job), job.size, policy=method, steps=steps, dtype=self.dtype)
+            config = self.config(job)
+            try:
+                cost = cost_of(job.subject.host, config, job.size, policy=method, steps=steps, dtype=self.dtype)
+            except DataDependentOutputException:  # it decides by what it reads
+                return None
         return int(plain.extra["peak_bytes"]) + cost.predictor_bytes + cost.cache_bytes
 
     def _record(self, job: Job, facts: dict[str, Any], before: Sequence[Record]) -> Record:
@@ -200,14 +205,14 @@ def _policy(job: Job, predictor: Any) -> Policy:
     """The job's method, with full steps as in its schedule or every second one."""
     if job.method == "plain":
         return ()
-    options = {"full_steps": job.schedule.full_steps, "every": 2, "threshold": 0.2, "predictor": predictor}
-    return from_name(job.method, **{name: options[name] for name in _options(job)})
+    options: dict[str, Any] = {"full_steps": job.schedule.full_steps, "every": 2, "predictor": predictor}
+    return from_name(job.method, **SETTINGS.get(job.method) or {name: options[name] for name in _options(job)})
 
 
 def _options(job: Job) -> list[str]:
-    """What the job's method is given: full steps where it takes them, or what it counts or compares by."""
+    """What the job's method is given that has no settings: full steps where it takes them, or every second one."""
     known = METHODS[job.method].options if job.method in METHODS else ()
-    decides = [name for name in ("full_steps", "every", "threshold") if name in known][:1]
+    decides = [name for name in ("full_steps", "every") if name in known][:1]
     return decides + (["predictor"] if "predictor" in known else [])
 
 

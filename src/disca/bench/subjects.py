@@ -16,6 +16,20 @@ DISCA_8 = Schedule(8, (0, 2, 4, 7))
 ALTERNATE = Schedule(6, (0, 2, 4))
 """Steps for medians: the first full and the first forecast step warm up, two full and two forecast ones count."""
 
+ANYTHING = 1e9
+"""A threshold that nothing exceeds: weights are random, and what is asked is what a skipped step costs."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pab": {"attention": 2, "window": (0.0, 1.0)},
+    "teacache": {"threshold": ANYTHING, "signal": "modulated", "force_last": False},
+    "toca": {"ratio": 0.1, "every": 2},
+    "duca": {"ratio": 0.1, "every": 2},
+    "speca": {"threshold": ANYTHING, "fewest": 1, "most": 1},
+    "magcache": {"error": ANYTHING, "skips": 1, "constants": (1.0,) * ALTERNATE.steps, "retention": 0.0},
+    "easycache": {"threshold": ANYTHING, "warmup": 1, "force_last": False},
+    "first_block_cache": {"threshold": ANYTHING},
+}
+"""What methods are given that full steps, or every second one of them, do not say."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
