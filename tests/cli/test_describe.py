@@ -57,3 +57,44 @@ def test_folders_of_every_kind_are_read(make_hunyuan: Any, tmp_path: Path, capsy
     assert "share of the host" in capsys.readouterr().out
     assert main(["describe", str(tmp_path)]) == 1
     assert "no configuration file" in capsys.readouterr().err
+
+
+def test_a_size_adds_what_steps_cost_and_what_a_schedule_gains(
+    make_hunyuan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_hunyuan().save_pretrained(tmp_path / "transformer")
+    asked = [
+        "describe",
+        str(tmp_path),
+        "--size",
+        "128x64x9",
+        "--steps",
+        "4",
+        "--full-steps",
+        "0",
+        "2",
+        "--card",
+        "h100",
+    ]
+    assert main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    outlook, prediction = found["outlook"], found["prediction"]
+    full, forecast = (outlook["cost"][name]["flops"] for name in ("full", "forecast"))
+    assert outlook["bound"] == pytest.approx(100 * full / (2 * full + 2 * forecast))
+    assert outlook["bound_over_stock"] == pytest.approx(outlook["bound"] / 2)
+    assert outlook["cost"]["cache_bytes"] == 2 * 32 * sum(outlook["cost"]["tokens"])
+    assert prediction["machine"]["derived"]
+    run = 2 * (prediction["seconds_full"] + prediction["seconds_forecast"])
+    assert prediction["seconds_run"] == pytest.approx(run)
+    assert prediction["speedup"] == pytest.approx(100 * prediction["seconds_full"] / run)
+    assert main(asked) == 0
+    assert "derived from its data sheet, not measured" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_cannot_be_predicted_is_refused(
+    make_hunyuan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_hunyuan().save_pretrained(tmp_path)
+    for asked, said in ((["--card", "H100"], "give --size too"), (["--size", "100x64x9"], "that 16 divides")):
+        assert main(["describe", str(tmp_path), *asked]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())

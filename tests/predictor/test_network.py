@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from disca.adapters import ADAPTERS, Adapter, adapter_for, describe
 from disca.features import Features
+from disca.metrics.flops import count_flops
 from disca.predictor.network import Fusion, Predictor
 
 Make = Callable[..., Any]
@@ -62,6 +63,9 @@ def test_fusion_is_the_authors_two_layers_on_both_side_by_side() -> None:
     }
     expected = nn.Sequential.forward(fusion, torch.cat([current, cached], dim=-1))
     torch.testing.assert_close(fusion(current, cached), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(fusion(current, cached), expected)
+        assert count_flops(fusion, current, cached) == 2 * 15 * 3 * 64
 
 
 @pytest.mark.parametrize("init", ["random", "host"])

@@ -219,7 +219,7 @@ class Run:
         progress = self._progress
         held = [rules[place].how.held(memory) for (place, _, _), memory in progress.forecasts.items()]
         held += [rules[place].when.held(memory) for place, memory in progress.gates.items()]
-        tensors = {(tensor.data_ptr(), tensor.numel()): tensor for some in held for tensor in some}
+        tensors = {(t.untyped_storage()._cdata, t.storage_offset(), t.numel()): t for some in held for t in some}
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
     def _begins(self, moment: Moment, branch: str | None) -> bool:

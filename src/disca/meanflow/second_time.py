@@ -161,7 +161,10 @@ class SecondTime(Companion):
 
         def times(embedded: Tensor) -> tuple[Tensor, Tensor]:
             now = moment()
-            return torch.tensor([now.t], dtype=torch.float64), torch.tensor([now.r], dtype=torch.float64)
+            t, r = (  # filled in where they are needed, since a copy from here would wait for the device
+                torch.full((1,), time, dtype=torch.float64, device=embedded.device) for time in (now.t, now.r)
+            )
+            return t, r
 
         with self._told(times):
             yield

@@ -1,0 +1,126 @@
+"""Which models are measured at which sizes, by which methods, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from disca.bench.other_caches import PEERS
+from disca.bench.sizes import Size
+from disca.caching.methods import METHODS
+from disca.schedules import Schedule
+
+DISCA_20 = Schedule(20, (0, 1, 2, 5, 9, 13, 17, 19))
+DISCA_8 = Schedule(8, (0, 2, 4, 7))
+ALTERNATE = Schedule(6, (0, 2, 4))
+"""Steps for medians: the first full and the first forecast step warm up, two full and two forecast ones count."""
+
+ANYTHING = 1e9
+"""A threshold that nothing exceeds: weights are random, and what is asked is what a skipped step costs."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pab": {"attention": 2, "window": (0.0, 1.0)},
+    "teacache": {"threshold": ANYTHING, "signal": "modulated", "force_last": False},
+    "toca": {"ratio": 0.1, "every": 2},
+    "duca": {"ratio": 0.1, "every": 2},
+    "speca": {"threshold": ANYTHING, "fewest": 1, "most": 1},
+    "magcache": {"error": ANYTHING, "skips": 1, "constants": (1.0,) * ALTERNATE.steps, "retention": 0.0},
+    "easycache": {"threshold": ANYTHING, "warmup": 1, "force_last": False},
+    "first_block_cache": {"threshold": ANYTHING},
+}
+"""What methods are given that full steps, or every second one of them, do not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model at its true size, and one of its kind that a test can afford."""
+
+    name: str
+    host: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[Size, ...]
+    small: Mapping[str, Any]
+    """What the small one has otherwise: under a fiftieth of the parameters."""
+    small_size: Size
+    """Under a fiftieth of the tokens."""
+
+
+_NARROW = {"num_attention_heads": 2, "num_layers": 2}
+
+SUBJECTS = (
+    Subject(
+        name="hunyuan_video",
+        host="HunyuanVideoTransformer3DModel",
+        config={"guidance_embeds": True},
+        sizes=(Size(704, 704, 129), Size(1280, 720, 129)),
+        small={**_NARROW, "num_single_layers": 2, "num_refiner_layers": 1},
+        small_size=Size(64, 64, 9),
+    ),
+    Subject(
+        name="hunyuan_video_15",
+        host="HunyuanVideo15Transformer3DModel",
+        config={"use_meanflow": True},
+        sizes=(Size(848, 480, 121), Size(1280, 720, 121)),
+        small={**_NARROW, "num_refiner_layers": 1},
+        small_size=Size(64, 64, 9),
+    ),
+    Subject(
+        name="wan_1.3b",
+        host="WanTransformer3DModel",
+        config={"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+        sizes=(Size(832, 480, 81),),
+        small={**_NARROW, "ffn_dim": 256},
+        small_size=Size(64, 64, 9),
+    ),
+    Subject(
+        name="wan_14b",
+        host="WanTransformer3DModel",
+        config={},
+        sizes=(Size(832, 480, 81), Size(1280, 720, 81)),
+        small={**_NARROW, "ffn_dim": 512},
+        small_size=Size(64, 64, 9),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One measurement."""
+
+    subject: Subject
+    size: Size
+    method: str
+    """``plain``, a name in ``METHODS``, or one in ``PEERS``."""
+    schedule: Schedule = ALTERNATE
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        """Names the record too."""
+        schedule = self.schedule
+        parts = [self.subject.name, str(self.size), self.method, "compiled" if self.compiled else ""]
+        if schedule != ALTERNATE:
+            parts.append(f"{len(schedule.full_steps)}_of_{schedule.steps}")
+        return "/".join(part for part in parts if part)
+
+
+def jobs(subjects: Sequence[Subject] = SUBJECTS, *, small: bool = False, compiled: bool = True) -> list[Job]:
+    """All measurements, the most telling ones first: of the first model plain and DisCa, then the caches beside it and
+    compiled blocks, then the other models, then larger sizes."""
+    found = []
+    for place in range(max(len(subject.sizes) for subject in subjects)):
+        for subject in subjects:
+            if place < (1 if small else len(subject.sizes)):
+                size = subject.small_size if small else subject.sizes[place]
+                found += _jobs_at(subject, size, compiled)
+    return found
+
+
+def _jobs_at(subject: Subject, size: Size, compiled: bool) -> list[Job]:
+    def job(method: str, schedule: Schedule = ALTERNATE, compiled: bool = False) -> Job:
+        return Job(subject=subject, size=size, method=method, schedule=schedule, compiled=compiled)
+
+    others = [name for name in METHODS if name != "disca"]
+    found = [job("plain"), job("disca"), job("disca", DISCA_8), job("disca", DISCA_20)]
+    found += [job(name) for name in (*others, *PEERS)]
+    return found + [job(name, compiled=True) for name in ("plain", "disca") if compiled]
