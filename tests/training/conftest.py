@@ -26,7 +26,7 @@ class TinySource(LabSource):
             for parameter in pipe.transformer.parameters():
                 parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         pipe.set_progress_bar_config(disable=True)
-        self.codec = pipe.codec
+        self.codec, self.pipe = pipe.codec, pipe
         return pipe
 
     def judge(self, pipe: Any, folder: Path) -> dict[str, float]:
@@ -36,9 +36,10 @@ class TinySource(LabSource):
 def write_recipe(folder: Path, stage: str, start: str = "", *, iterations: int = 4) -> Path:
     """A recipe of a few iterations of a stage."""
     path = folder / f"{stage}_{iterations}.toml"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(
         f'name = "tiny"\nstage = "{stage}"\nsource = "{__name__}:TinySource"\nstart = "{start}"\n'
-        f"iterations = {iterations}\nbatch = 4\nvalidate_every = 100\ncheckpoint_every = 2\nlog_every = 1\n"
+        f"iterations = {iterations}\nbatch = 4\nvalidate_every = 100\ncheckpoint_every = 2\nlog_every = 1\ntrackers = []\n"
         f"[optimiser]\nlr = 1e-3\nwarmup = 1\n"
     )
     return path
