@@ -30,9 +30,10 @@ class Discriminator(nn.Module):
         self.heads = nn.ModuleList(nn.ModuleList(_Head(channels, width) for _ in self.scales) for _ in range(layers))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        # Contiguous: torch 2.13's GroupNorm crashes on others where they need no gradient.
         with torch.autocast(features[0].device.type, enabled=False):
             return [
-                head(_pooled(layer.float(), scale)).flatten(1)
+                head(_pooled(layer.float().contiguous(), scale)).flatten(1)
                 for heads, layer in zip(self.heads, features, strict=True)
                 for head, scale in zip(heads, self.scales, strict=True)  # type: ignore[call-overload]
             ]

@@ -23,6 +23,9 @@ class Draw:
 
     number: int
     generator: torch.Generator
+    shared: torch.Generator
+    """Of what all micro-batches of an iteration have in common: how many passes a model makes, since processes that share
+    a model have to make the same."""
     iteration: int = 0
     first: bool = True
     """Whether a process computes it before the other micro-batches of the iteration."""
@@ -30,12 +33,15 @@ class Draw:
     @classmethod
     def seeded(cls, seed: int, number: int = 0, *, iteration: int = 0, first: bool = True) -> Draw:
         """The draw of a number in a run of that seed."""
-        return cls(number, torch.Generator().manual_seed(seed * 1_000_003 + number), iteration, first)
+        own, shared = torch.Generator(), torch.Generator()
+        own.manual_seed(seed * 1_000_003 + number)
+        shared.manual_seed(~(seed * 1_000_003 + iteration))
+        return cls(number, own, shared, iteration, first)
 
     @classmethod
     def fixed(cls, seed: int) -> Draw:
         """One that no iteration of a run of that seed gets, for validation."""
-        return cls(-1, torch.Generator().manual_seed(seed - 1))
+        return cls(-1, torch.Generator().manual_seed(seed - 1), torch.Generator().manual_seed(seed - 1))
 
 
 @dataclass(frozen=True)

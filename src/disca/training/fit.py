@@ -247,9 +247,9 @@ class FitTask:
             t = 0.02 + 0.98 * t
             r = (t - options.limit * interval).clamp(min=0)
             return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap)], [1.0]
-        schedule = options.draw(generator)
+        schedule = options.draw(draw.shared)
         times = options.times_of(schedule, self.shift).to(x0)
-        asked = options.ask(schedule, times.cpu(), generator)
+        asked = options.ask(schedule, times.cpu(), draw.shared)
         first = 0 if options.begin == "noise" else anchor(schedule, min(asked))
         state = noise if options.begin == "noise" else point(x0, noise, times[first].expand(len(x0)))
         pairs = list(rollout(host, self.predictor, state, schedule, times, asked=asked, first=first))

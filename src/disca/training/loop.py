@@ -90,22 +90,23 @@ class Loop:
         """Train to the last iteration, validate, export into ``output/final``; returns the last validation."""
         recipe, main = self.recipe, self.processes.is_main_process
         self.log = Log(recipe, self.output) if main else None
-        measures: dict[str, float] = {}
+        measures: dict[str, float] | None = None
         with progress(shown=main) as bar, self._listening():
             line = bar.add_task(recipe.name, total=recipe.iterations, completed=self.iteration, shown="")
             while self.iteration < recipe.iterations:
                 row = self._step()
                 bar.update(line, advance=1, shown=f"mse {row['mse']:.4f}  {1 / row['seconds']:.2f} it/s")
-                measures = self._look_after(row, bar) or measures
-        measures = measures or self._validate()  # a finished run that is resumed
+                measures = self._look_after(row, bar)
+        if measures is None:  # a finished run that is resumed
+            measures = self._validate()
         self._export()
         if self.log is not None:
             self.log.close()
         return measures
 
-    def _look_after(self, row: dict[str, Any], bar: Any) -> dict[str, float]:
-        """Log, validate and save as far as they are due; returns the validation, or nothing."""
-        measures, recipe = {}, self.recipe
+    def _look_after(self, row: dict[str, Any], bar: Any) -> dict[str, float] | None:
+        """Log, validate and save as far as they are due; returns the validation, if it was."""
+        measures, recipe = None, self.recipe
         if self.log is not None and ("skipped" in row or self._due(recipe.log_every)):
             self.log.write({**row, **self.bins.row()})
         if self._due(recipe.validate_every):

@@ -45,9 +45,8 @@ class Losses:
         self._through: nn.Module = _Through(task)
         self._replicated = together.num_processes > 1 and any(True for _ in _plain(self._through))
         if self._replicated:
-            self._through = DistributedDataParallel(
-                self._through, find_unused_parameters=True, broadcast_buffers=False
-            )  # blocks may give the last of their outputs to nobody; buffers are the same everywhere
+            # Blocks may give the last of their outputs to nobody, so some parameters may go unused.
+            self._through = DistributedDataParallel(self._through, find_unused_parameters=True)
 
     def __call__(self, draw: Draw, *, last: bool) -> Loss:
         """The loss of one micro-batch, to be followed by its ``backward``; ``last`` says whether gradients are averaged
@@ -96,8 +95,13 @@ def shard(module: nn.Module, dtype: torch.dtype | None = None, device: str = "cp
     policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=None if dtype is None else torch.float32, cast_forward_inputs=False
     )
-    for unit in (*_blocks(module), module):
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    options: dict[str, Any] = {"mesh": mesh, "mp_policy": policy}
+    for block in _blocks(module):
+        fully_shard(block, reshard_after_forward=True, **options)
+    # A trained module is in parts outside of its passes, to be averaged and saved. A frozen one's embedders stay whole:
+    # gradients reach them from features in the middle, which no hook of the engine would announce.
+    trained = any(value.requires_grad for value in module.parameters())
+    fully_shard(module, reshard_after_forward=trained, **options)
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:
