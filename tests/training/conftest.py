@@ -12,6 +12,7 @@ import torch
 from disca.lab.build import Size, pipeline
 from disca.lab.pipeline import LabPipeline
 from disca.lab.source import LabSource
+from disca.training.train import train
 
 TINY = Size(heads=2, head_width=16, dual_blocks=1, single_blocks=2, text_width=16, components=8, codec_clips=64)
 
@@ -49,3 +50,13 @@ def write_recipe(folder: Path, stage: str, start: str = "", *, iterations: int =
 def recipe(tmp_path: Path) -> Any:
     """:func:`write_recipe` into the test's own folder."""
     return partial(write_recipe, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two iterations of each stage that trains a transformer, each from the one before."""
+    folder, start, results = tmp_path_factory.mktemp("chain"), "", {}
+    for name, stage in (("base", "flow_matching"), ("distilled", "guidance"), ("student", "mean_flow")):
+        results[name] = train(write_recipe(folder, stage, start, iterations=2), output=folder / name)
+        start = str(results[name])
+    return results

@@ -1,6 +1,6 @@
 """Twenty iterations of every stage, in as many processes as torchrun started, by one engine; prints the losses.
 
-    torchrun --nproc-per-node 2 processes.py ENGINE START_FOLDER OUTPUT
+torchrun --nproc-per-node 2 processes.py ENGINE START_FOLDER OUTPUT
 """
 
 from __future__ import annotations

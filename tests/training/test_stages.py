@@ -31,16 +31,6 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two iterations of each stage that trains a transformer, each from the one before."""
-    folder, start, results = tmp_path_factory.mktemp("chain"), "", {}
-    for name, stage in (("base", "flow_matching"), ("distilled", "guidance"), ("student", "mean_flow")):
-        results[name] = train(write_recipe(folder, stage, start, iterations=2), output=folder / name)
-        start = str(results[name])
-    return results
-
-
 def conditioned(stage: FitTask, count: int) -> Host:
     """The stage's base under prompts and a guidance scale."""
     with torch.no_grad():
