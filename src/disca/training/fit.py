@@ -195,7 +195,9 @@ class FitTask:
             found.matches(self.base)
         else:
             found = Predictor.from_host(self.base, depth=options.blocks, residual=options.residual, init=options.init)  # type: ignore[arg-type]
-        return found.to(self.base.device, torch.float32).requires_grad_(True)
+        if (found.device, found.dtype) != (self.base.device, torch.float32):  # diffusers warns of every move
+            found = found.to(self.base.device, torch.float32)
+        return found.requires_grad_(True)
 
     def _calibrate(self) -> None:
         """The predictor takes its scale, the same on every process, before anything is learned."""
