@@ -40,7 +40,9 @@ def test_features_and_tokens_match_themselves_and_the_real_ones_take_no_gradient
     assert real[0].grad is None and fake[0].grad is not None
     assert feature_matching([3 * real[0]], [real[0]]).item() == pytest.approx(2)
     scaled = [1000 * real[0].detach()]
-    assert token_error([1.1 * scaled[0]], scaled).item() == pytest.approx(token_error([1.1 * real[0].detach()], real).item())
+    assert token_error([1.1 * scaled[0]], scaled).item() == pytest.approx(
+        token_error([1.1 * real[0].detach()], real).item()
+    )
 
 
 def test_noise_takes_latents_to_where_the_path_has_them() -> None:

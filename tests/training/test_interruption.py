@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -64,21 +65,23 @@ def test_twenty_kills_change_no_bit(recipe: Write, chain: dict[str, Path], tmp_p
     ]  # fmt: skip
     options = [word for change in changes for word in ("--set", change)]
     train(path, output=tmp_path / "whole", overrides=changes)
+    context = multiprocessing.get_context("forkserver")  # each starts with everything imported
+    context.set_forkserver_preload(["disca.training.train", "tests.training.conftest"])
+    arguments = {"overrides": changes, "output": tmp_path / "cut", "resume": True}
     chance, kills, cut = random.Random(0), 0, tmp_path / "cut"
     while kills < 20:
-        process = start(path, cut, *options)
-        if not wait_for_rows(process, cut, rows_of(cut) + chance.randint(0, 14)):
-            break
-        try:
-            process.wait(timeout=chance.random() * 0.1)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            kills += 1
-        process.communicate()
-    assert kills == 20, process.communicate()
-    process = start(path, cut, *options)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said.decode()
+        process = context.Process(target=train, args=(path,), kwargs=arguments)
+        process.start()
+        wanted = rows_of(cut) + chance.randint(0, 14)
+        while process.is_alive() and rows_of(cut) < wanted:
+            process.join(0.01)
+        process.join(0.1 * chance.random())
+        assert process.is_alive(), "it should be at work still"
+        process.kill()
+        process.join()
+        kills += 1
+    assert 0 < int(checkpoints(cut)[-1].name) < 400
+    train(path, **arguments)
     assert same(tmp_path / "whole", cut, *TENSORS, "critic")
 
 

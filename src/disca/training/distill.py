@@ -156,7 +156,7 @@ class GuidanceTask:
             student = embed_guidance(self.teacher)
         student.requires_grad_(True)
         if recipe.lora.rank:
-            add_lora(student, recipe.lora)
+            add_lora(student, recipe.lora, recipe.seed)
             if embeds_guidance(student):
                 student.time_text_embed.guidance_embedder.requires_grad_(True)
         return student
@@ -196,7 +196,7 @@ class MeanFlowTask:
         shared = bool(recipe.lora.rank)
         self.student = self.teacher if shared else deepcopy(self.teacher).requires_grad_(True)
         if shared:
-            add_lora(self.student, recipe.lora)
+            add_lora(self.student, recipe.lora, recipe.seed)
         self.second = second_time(self.student)
         self.modules = nn.ModuleDict({"transformer": self.student})
         if self.second is not None:

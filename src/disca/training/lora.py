@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from disca.adapters import adapter_for
@@ -13,8 +14,8 @@ NAME = "disca"
 """Of the peft adapter."""
 
 
-def add_lora(transformer: Any, settings: Lora) -> None:
-    """Give the transformer low-rank changes that start at nothing; they alone require a gradient.
+def add_lora(transformer: Any, settings: Lora, seed: int = 0) -> None:
+    """Give the transformer low-rank changes that start at nothing, drawn from ``seed``; they alone require a gradient.
 
     Raises:
         ValueError: no layer has such a name, or the transformer has an adapter of ours already.
@@ -25,7 +26,9 @@ def add_lora(transformer: Any, settings: Lora) -> None:
         raise ValueError(f"This {type(transformer).__name__} has a LoRA of ours already. Fuse it, or start without it.")
     names = targets(transformer, settings)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha or settings.rank, target_modules=names)
-    transformer.add_adapter(config, adapter_name=NAME)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        transformer.add_adapter(config, adapter_name=NAME)
     for name, parameter in transformer.named_parameters():
         parameter.requires_grad_("lora_" in name)
 

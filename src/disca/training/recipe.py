@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,6 +130,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for change in overrides:
         _apply(table, change)
     return parse(Recipe, table, where=str(path))
+
+
+def changed(settings: Recipe, **values: Any) -> Recipe:
+    """The recipe with other values."""
+    return replace(settings, **values)
 
 
 def _apply(table: dict[str, Any], change: str) -> None:

@@ -36,7 +36,7 @@ def train(
         ValueError: a bad recipe, or an output folder that already holds a run and ``resume`` is off.
     """
     settings = recipe.load(path, overrides)
-    stage = _stage(settings, str(path))
+    stage = stage_of(settings, str(path))
     settings = replace(settings, objective=asdict(stage))  # with its defaults, for the record
     folder = Path(output) if output is not None else Path("runs") / settings.name
     if checkpoints(folder) and not resume:
@@ -68,7 +68,8 @@ def _describe(folder: Path, settings: Recipe, measures: dict[str, float]) -> Non
     write_text_atomic(folder / "training.json", json.dumps(about, indent=1) + "\n")
 
 
-def _stage(settings: Recipe, where: str) -> Stage:
+def stage_of(settings: Recipe, where: str) -> Stage:
+    """The options of a recipe's stage, checked."""
     if ":" in settings.stage:
         options = clips.resolve(settings.stage)
         return cast(Stage, parse(options, settings.objective, where=f"{where}: objective"))
