@@ -40,7 +40,8 @@ def write_recipe(folder: Path, stage: str, start: str = "", *, iterations: int =
     path.parent.mkdir(exist_ok=True)
     path.write_text(
         f'name = "tiny"\nstage = "{stage}"\nsource = "{__name__}:TinySource"\nstart = "{start}"\n'
-        f"iterations = {iterations}\nbatch = 4\nvalidate_every = 100\ncheckpoint_every = 2\nlog_every = 1\ntrackers = []\n"
+        f"iterations = {iterations}\nbatch = 4\nvalidate_every = 100\ncheckpoint_every = 2\nlog_every = 1\n"
+        f"trackers = []\n"
         f"[optimiser]\nlr = 1e-3\nwarmup = 1\n"
     )
     return path

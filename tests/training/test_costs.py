@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from torch import nn
-from tests.training.test_stages import task
 
 from disca.training.clips import Draw
+from tests.training.test_stages import task
 
 RESTRICTED = {"restricted_share": 1.0, "instant_share": 0.0, "terminal_share": 0.0}
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.test_stages import task
 
 from disca.objectives import (
     Discriminator,
@@ -18,6 +17,7 @@ from disca.objectives import (
     token_error,
 )
 from disca.training.clips import Draw
+from tests.training.test_stages import task
 
 
 def test_hinges_stop_where_the_discriminator_is_sure() -> None:

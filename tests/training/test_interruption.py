@@ -63,7 +63,6 @@ def test_twenty_kills_change_no_bit(recipe: Write, chain: dict[str, Path], tmp_p
         "objective.adversarial=1.0", "objective.alone=10", "objective.width=16", "checkpoint_every=3", "batch=2",
         "validate_every=1000",
     ]  # fmt: skip
-    options = [word for change in changes for word in ("--set", change)]
     train(path, output=tmp_path / "whole", overrides=changes)
     context = multiprocessing.get_context("forkserver")  # each starts with everything imported
     context.set_forkserver_preload(["disca.training.train", "tests.training.conftest"])

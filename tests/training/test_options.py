@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.families import FAMILIES, Draw as Drawn
-from tests.training.test_stages import task
 
 from disca.bundle import Bundle
 from disca.lab.pipeline import LabPipeline
@@ -24,7 +22,10 @@ from disca.training.probe import Row, probe, recommend
 from disca.training.recipe import Lora, Recipe
 from disca.training.stages import STAGES
 from disca.training.train import train
+from tests.families import FAMILIES
+from tests.families import Draw as Drawn
 from tests.training.conftest import TinySource
+from tests.training.test_stages import task
 
 Write = Callable[..., Path]
 

@@ -64,7 +64,7 @@ class LoraStudent:
             if "_hf_peft_config_loaded" not in had:
                 vars(transformer).pop("_hf_peft_config_loaded", None)
 
-        loaded = set_peft_model_state_dict(transformer, dict(self.weights), adapter_name=NAME)
+        loaded: Any = set_peft_model_state_dict(transformer, dict(self.weights), adapter_name=NAME)
         missing = [name for name in getattr(loaded, "missing_keys", ()) if f".{NAME}." in name]
         if missing or loaded.unexpected_keys:
             undo()

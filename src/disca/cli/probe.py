@@ -13,8 +13,8 @@ from tyro.conf import Positional
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Measure the teacher of a mean-flow recipe: how far exact derivatives and differences agree, how much they move the
-    target, and which target follows.
+    """Measure the teacher of a mean-flow recipe: how far exact derivatives and differences agree, how much they move
+    the target, and which target follows.
 
     disca train probe recipes/lab_student.toml
 

@@ -76,8 +76,8 @@ def _named(kwargs: dict[str, Any], placed: int) -> list[Any]:
 
 @contextmanager
 def in_chunks(chunk: int = 256) -> Iterator[None]:
-    """Inside, ``scaled_dot_product_attention`` is computed by :func:`chunked_attention` where it is called by itself, as
-    diffusers does, and not from within another function of torch (``nn.MultiheadAttention``).
+    """Inside, ``scaled_dot_product_attention`` is computed by :func:`chunked_attention` where it is called by itself,
+    as diffusers does, and not from within another function of torch (``nn.MultiheadAttention``).
 
     Raises:
         ValueError: a chunk of no queries.

@@ -17,9 +17,9 @@ class Discriminator(nn.Module):
     """Judges video features of several layers at several spatial scales; arXiv 2602.05449 says multi-scale, spectrally
     normalised and hinge, the rest is ours.
 
-    ``forward`` takes one tensor ``[batch, channels, frames, height, width]`` for each of ``layers`` and gives the logits
-    of each head, ``[batch, positions]``. Each head sees a neighbourhood of three in every direction, so none crosses a frame's border
-    as a flat sequence would. It works in float32, whatever it is given.
+    ``forward`` takes one tensor ``[batch, channels, frames, height, width]`` for each of ``layers`` and gives the
+    logits of each head, ``[batch, positions]``. A head sees a neighbourhood of three in every direction, so none
+    crosses a frame's border as a flat sequence would. It works in float32, whatever it is given.
     """
 
     def __init__(self, channels: int, *, layers: int, scales: Sequence[int] = (1, 2, 4), width: int = 256) -> None:

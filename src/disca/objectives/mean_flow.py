@@ -23,8 +23,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class Target:
     """What the student's mean velocity is pulled to; exactly the teacher's ``v`` where ``r = t``.
 
-    ``solver`` integrates the teacher from t to r with ``substeps`` of Heun and does not look at the student. ``jvp`` and
-    ``difference`` use the mean velocity identity with the student's own derivative, exact or by differences over
+    ``solver`` integrates the teacher from t to r with ``substeps`` of Heun and does not look at the student. ``jvp``
+    and ``difference`` use the mean velocity identity with the student's own derivative, exact or by differences over
     ``eps``; ``method`` names the way, see :func:`disca.flow.du_dt`. ``alpha`` goes the share ``alpha`` of the interval
     with the teacher's velocity and the rest with the student (arXiv 2510.20771); towards 0 it becomes ``jvp``.
     """

@@ -24,8 +24,8 @@ class Draw:
     number: int
     generator: torch.Generator
     shared: torch.Generator
-    """Of what all micro-batches of an iteration have in common: how many passes a model makes, since processes that share
-    a model have to make the same."""
+    """Of what all micro-batches of an iteration have in common: how many passes a model makes, since processes that
+    share a model have to make the same."""
     iteration: int = 0
     first: bool = True
     """Whether a process computes it before the other micro-batches of the iteration."""
@@ -105,7 +105,7 @@ def find(name: str, options: Mapping[str, Any], *, where: str) -> Any:
     """
     made = resolve(name)
     if is_dataclass(made):
-        return parse(made, options, where=f"{where}: model")  # type: ignore[type-var]
+        return parse(made, options, where=f"{where}: model")  # type: ignore[arg-type]
     if options:
         raise ValueError(f"{where}: model has {', '.join(options)}, but the source {name} takes no options.")
     return made()

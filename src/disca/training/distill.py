@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from disca.adapters import adapter_for
 from disca.flow.intervals import Instant, Interval, Ordered, Restricted, Scheduled, Terminal, Uniform
 from disca.flow.jvp import Method
 from disca.flow.path import MeanVelocity, integrate, point, sigmas
@@ -270,8 +271,6 @@ class MeanFlowTask:
 
 def second_time(student: Any) -> SecondTime | None:
     """A fresh second time, or none for a host that takes r by itself."""
-    from disca.adapters import adapter_for
-
     return None if adapter_for(student).takes_second_time(student) else SecondTime.for_host(student)
 
 

@@ -52,8 +52,8 @@ class Fit:
     pairs: Literal["rollout", "same_noise"] = "rollout"
     """States that the accelerated sampler visits, or the paper's: both of a clip and one noise."""
     begin: Literal["clip", "noise"] = "clip"
-    """A rollout begins at a full step drawn at random, from a noised clip, at the cost of one evaluation of the base; or
-    at the beginning, from noise, at that of every full step on the way."""
+    """A rollout begins at a full step drawn at random, from a noised clip, at the cost of one evaluation of the base;
+    or at the beginning, from noise, at that of every full step on the way."""
     targets: int = 1
     """Forecast steps of a rollout at which the whole model is asked too; the other forecasts only move the state."""
     gap: float = 0.2
@@ -90,8 +90,8 @@ class Fit:
         for schedule in self.schedules:
             if not schedule.forecast_steps:
                 raise ValueError(
-                    f"Every one of the {schedule.steps} steps of a schedule is full, so there is nothing to forecast and "
-                    "nothing to learn. Leave some steps out of its full_steps."
+                    f"Every one of the {schedule.steps} steps of a schedule is full, so there is nothing to forecast "
+                    "and nothing to learn. Leave some steps out of its full_steps."
                 )
         if self.times and [len(times) - 1 for times in self.times] != list(self.steps):
             raise ValueError(f"times must list one more time than steps for each of {self.steps}.")
@@ -194,7 +194,7 @@ class FitTask:
             found = Predictor.from_pretrained(options.predictor)
             found.matches(self.base)
         else:
-            found = Predictor.from_host(self.base, depth=options.blocks, residual=options.residual, init=options.init)  # type: ignore[arg-type]
+            found = Predictor.from_host(self.base, depth=options.blocks, residual=options.residual, init=options.init)
         if (found.device, found.dtype) != (self.base.device, torch.float32):  # diffusers warns of every move
             found = found.to(self.base.device, torch.float32)
         return found.requires_grad_(True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class Host:
 
     def _cast(self, x: Tensor) -> Tensor:
         """Latents in the host's dtype; times are never rounded, and autocast does its own."""
-        return x if torch.is_autocast_enabled(x.device.type) else x.to(self.transformer.dtype)
+        return x if torch.is_autocast_enabled(x.device.type) else x.to(cast(torch.dtype, self.transformer.dtype))
 
 
 @dataclass(frozen=True)

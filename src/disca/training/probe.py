@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from disca.training import clips, recipe
 from disca.training.clips import Draw
 from disca.training.distill import MeanFlow, drawn
 from disca.training.train import stage_of
+from disca.training.trunk import grid_of
 
 TIMES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 AGREE = 0.2
@@ -114,7 +116,9 @@ def _row(task: Any, options: MeanFlow, time: float) -> Row:
     r = (t - options.limit).clamp(min=0)
     x = point(batch.latents, noise, t)
     v = teacher(x, t)
-    found = {method: du_dt(student, x, t, r, v, method=method, eps=options.eps) for method in METHODS}
+    found: dict[str, Tensor] = {
+        method: du_dt(student, x, t, r, v, method=method, eps=options.eps) for method in METHODS
+    }
     exact = found["forward"]
     size = _norm(expand(t - r, x) * exact) / _norm(v)
     apart = {method: float((_norm(one - exact) / _norm(exact)).mean()) for method, one in found.items()}
@@ -122,10 +126,6 @@ def _row(task: Any, options: MeanFlow, time: float) -> Row:
 
 
 def _tokens(task: Any) -> int:
-    from math import prod
-
-    from disca.training.trunk import grid_of
-
     batch, _ = drawn(task.source, task.recipe, Draw.fixed(task.recipe.seed), task.pipe.device)
     return prod(grid_of(task.student, batch.latents))
 

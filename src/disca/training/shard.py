@@ -36,7 +36,8 @@ class Losses:
     """A task's loss as the engine wants it called, and when gradients are averaged over the processes."""
 
     def __init__(self, task: Any, recipe: Recipe) -> None:
-        self._task, self._recipe, self._sharded = task, recipe, ()
+        self._recipe = recipe
+        self._sharded: tuple[Any, ...] = ()
         together = processes()
         if together.num_processes > 1 and recipe.engine == "fsdp":
             self._sharded = tuple(getattr(task, "sharded", ()))
@@ -185,7 +186,7 @@ def share(batch: int, microbatch: int) -> tuple[int, int]:
     if not size or batch % (size * count):
         micro = f" in micro-batches of {microbatch}" if microbatch else ""
         raise ValueError(
-            f"A batch of {batch}{micro} cannot be shared evenly by {count} processes. Choose a batch that is a multiple "
-            f"of {math.lcm(max(size, 1), count)}, or another number of processes."
+            f"A batch of {batch}{micro} cannot be shared evenly by {count} processes. Choose a batch that is a "
+            f"multiple of {math.lcm(max(size, 1), count)}, or another number of processes."
         )
     return size, batch // (size * count)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from disca.adapters import adapter_for
 from disca.caching.experts import experts_of
 from disca.caching.forecasts import Kept, Learned
 from disca.caching.gates import Gate
@@ -17,7 +18,7 @@ from disca.caching.policy import Rule
 from disca.caching.run import Run
 from disca.caching.sites import Trunk
 from disca.features import Call, Features, Moment
-from disca.training.host import AnyHost
+from disca.training.host import AnyHost, Guided
 
 
 @dataclass
@@ -48,9 +49,6 @@ class _WhenAsked(Gate):
 @dataclass(frozen=True)
 class _Heard(Learned):
     asked: _Asked
-
-    def observe(self, memory: Kept, moment: Moment, call: Call, outputs: Features) -> None:
-        super().observe(memory, moment, call, outputs)
 
     def predict(self, memory: Kept, moment: Moment, call: Call) -> Features:
         tokens = super().predict(memory, moment, call)
@@ -93,8 +91,6 @@ class _Ends:
     """Hears what the host's last block gives."""
 
     def __init__(self, host: AnyHost) -> None:
-        from disca.adapters import adapter_for
-
         self._adapter = adapter_for(host.transformer)
         self._last = self._adapter.blocks(host.transformer)[-1]
 
@@ -144,11 +140,9 @@ def frozen_features(
     host: AnyHost, x: Tensor, t: Tensor, r: Tensor, depths: tuple[float, ...], *, stop: bool = True
 ) -> list[Tensor]:
     """Video tokens after the blocks at some shares of the depth, ``[batch, width, frames, height, width]`` each. The
-    gradient goes through the blocks to ``x``. Blocks behind the deepest do not run, unless ``stop`` is off, as it has to
-    be where an engine counts on forwards that end."""
-    from disca.adapters import adapter_for
-
-    one = host if not hasattr(host, "conditional") else host.conditional
+    gradient goes through the blocks to ``x``. Blocks behind the deepest do not run, unless ``stop`` is off, as it has
+    to be where an engine counts on forwards that end."""
+    one = host.conditional if isinstance(host, Guided) else host
     adapter = adapter_for(one.transformer)
     blocks: list[nn.Module] = adapter.blocks(one.transformer)
     places = sorted({min(int(depth * len(blocks)), len(blocks) - 1) for depth in depths})
