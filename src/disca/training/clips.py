@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from disca.training.recipe import parse
+from disca.toml import parse
 
 
 @dataclass(frozen=True)

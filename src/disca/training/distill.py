@@ -164,7 +164,7 @@ class GuidanceTask:
 
     def loss(self, draw: Draw) -> Loss:
         clips, noise = drawn(self.source, self.recipe, draw, self.pipe.device)
-        t = self.options.times.draw(len(noise), draw.generator).to(noise.device)
+        t = within(self.options.times.draw(len(noise), draw.generator), self.source).to(noise.device)
         scale = drawn_scale(self.options, len(noise), draw).to(noise.device)
         student = replace(self.host, transformer=self.student).on(clips, self._embedded(scale))
         conditional = self.host.on(clips)
@@ -230,7 +230,7 @@ class MeanFlowTask:
         scale = self.scales(len(noise), draw).to(noise.device)
         parts = options.parts(len(noise), self.shift)
         times = [interval.sample(count, draw.generator) for count, interval, _ in parts]
-        t, r = (torch.cat(ends).to(noise.device) for ends in zip(*times, strict=True))
+        t, r = (within(torch.cat(ends), self.source).to(noise.device) for ends in zip(*times, strict=True))
         x_t = point(clips.latents, noise, t)
         _, student = self.hosts(clips, scale)
         early = student(x_t, t, r) if parts[0][2].reuses else None
@@ -345,6 +345,13 @@ def looked(pipe: Any, source: Source, folder: Path, **modules: Any) -> dict[str,
         return source.judge(pipe, folder)
     finally:
         pipe.register_modules(**own)
+
+
+def within(time: Tensor, source: Any) -> Tensor:
+    """Times in [0, 1] moved into the span of a source's transformer, where it has one: no interval then crosses the
+    boundary between two experts."""
+    low, high = getattr(source, "span", (0.0, 1.0))
+    return time if (low, high) == (0.0, 1.0) else low + (high - low) * time
 
 
 def _host(source: Source, transformer: Any) -> Host:

@@ -24,7 +24,7 @@ from disca.predictor.network import Predictor
 from disca.schedules import Schedule
 from disca.training.clips import Draw, Source
 from disca.training.critic import Critic
-from disca.training.distill import drawn, drawn_scale, shift_of
+from disca.training.distill import drawn, drawn_scale, shift_of, within
 from disca.training.host import AnyHost, Host, embeds_guidance, hosted, prepared
 from disca.training.recipe import Recipe
 from disca.training.rollouts import Pair, final_state, rollout, same_noise
@@ -173,6 +173,11 @@ class FitTask:
         self.pipe = source.pipeline(recipe.start, recipe.seed)
         self.base = self.pipe.transformer.requires_grad_(False).eval()
         self.second: SecondTime | None = getattr(self.pipe, "second_time", None)
+        if getattr(source, "span", (0.0, 1.0)) != (0.0, 1.0) and options.pairs == "rollout":
+            raise ValueError(
+                "The transformer is one of two experts that take turns, and a rollout would cross the boundary between "
+                "them. Fit its predictor with objective.pairs='same_noise'."
+            )
         if self.second is not None:
             self.second.requires_grad_(False).install(self.base)
         with torch.random.fork_rng():
@@ -248,6 +253,7 @@ class FitTask:
             t, interval, gap = torch.rand(3, len(x0), generator=generator).to(x0.device)
             t = 0.02 + 0.98 * t
             r = (t - options.limit * interval).clamp(min=0)
+            t, r = within(t, self.source), within(r, self.source)
             return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap)], [1.0]
         schedule = options.draw(draw.shared)
         times = options.times_of(schedule, self.shift).to(x0)

@@ -34,6 +34,7 @@ class PipelineSource:
     pipe: Any = field(default=None, init=False)
     shards: Any = field(default=None, init=False)
     shape: Any = field(default=None, init=False)
+    _streams: dict[int, tuple[Any, dict[str, Tensor]]] = field(default_factory=dict, init=False)
 
     def pipeline(self, start: str, seed: int) -> Any:
         """The pipeline in ``start``, with the bundle's student and the LoRA in place, its clips at hand.
@@ -83,9 +84,19 @@ class PipelineSource:
     def clips(self, size: int, draw: Draw) -> Clips:
         """The clips of a micro-batch, by its number alone; those of a validation come from far behind."""
         number = draw.number if draw.number >= 0 else 1_000_003
-        batch = self.shards.stream(size, seed=0, rank=0, ranks=1).at(number)
-        empty: dict[str, Tensor] = self.shards.unconditional(size)
+        if size not in self._streams:
+            self._streams[size] = self.shards.stream(size, seed=0, rank=0, ranks=1), self.shards.unconditional(size)
+        stream, empty = self._streams[size]
+        batch = stream.at(number)
         return Clips(batch["latents"].float(), batch["prompt"], empty, batch.get("condition", {}))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The times that the trained transformer is for: of two experts, each has its side of their boundary."""
+        boundary = self.shards.boundary
+        if boundary is None:
+            return 0.0, 1.0
+        return (boundary, 1.0) if self.component == "transformer" else (0.0, boundary)
 
     def judge(self, pipe: Any, folder: Path) -> dict[str, float]:
         """Sample the prompts and keep the clips beside each other as ``folder``-N.mp4."""
