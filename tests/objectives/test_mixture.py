@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from disca.flow import Restricted, Terminal, expand, heun, integrate, max_interval, sigmas
+from disca.flow import Instant, Restricted, Terminal, Uniform, expand, heun, integrate, max_interval, sigmas
 from disca.objectives import mean_flow
+from disca.training.average import Average
 
 SHIFT = 5.0
 
@@ -61,8 +62,9 @@ def trained(teacher: Mixture, iterations: int, batch: int) -> Iterator[Student]:
     student, generator = Student(teacher), torch.Generator().manual_seed(0)
     optimiser = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    parts = ((0.5, Restricted(0.2)), (0.25, Terminal(max_interval(10, SHIFT))), (0.25, Restricted(1e-6)))
-    for _ in range(iterations):
+    parts = ((0.5, Restricted(0.2)), (0.25, Terminal(max_interval(10, SHIFT))), (0.25, Instant(Uniform(shift=SHIFT))))
+    average = Average(student, 0.998)
+    for iteration in range(iterations):
         drawn = [part.sample(round(share * batch), generator) for share, part in parts]
         t, r = (torch.cat(ends) for ends in zip(*drawn, strict=True))
         x0, noise = teacher.sample(len(t), generator), torch.randn(len(t), 2, generator=generator)
@@ -71,14 +73,17 @@ def trained(teacher: Mixture, iterations: int, batch: int) -> Iterator[Student]:
         loss.value.backward()
         optimiser.step()
         schedule.step()
-    yield student
+        average.update(iteration)
+    with average.applied():
+        yield student
 
 
 @pytest.mark.long
 def test_ten_steps_of_the_student_are_three_times_nearer_than_ten_of_its_teacher() -> None:
     corners = torch.tensor([[2.0, 2.0], [-2.0, 2.0], [2.0, -2.0], [-2.0, -2.0]])
     teacher = Mixture(corners)
-    (student,) = trained(teacher, 5000, 1024)
+    students = trained(teacher, 5000, 1024)
+    student = next(students)
     x = torch.randn(4096, 2, generator=torch.Generator().manual_seed(9))
     one, zero = torch.ones(len(x)), torch.zeros(len(x))
     exact = heun(teacher.velocity, x.double(), one.double(), zero.double(), substeps=400).float()
