@@ -39,8 +39,8 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     values = {key: _value(hints[key], value, where=f"{where}: {key}") for key, value in table.items()}
     try:
         return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {str(error).rstrip('.')}.") from error
 
 
 def _value(hint: Any, value: Any, *, where: str) -> Any:

@@ -8,20 +8,21 @@ from torch import Tensor, nn
 
 from disca.flow import Gaussian, expand, point, velocity
 from disca.objectives import (
+    Target,
+    adaptive_weight,
     flow_matching,
     forecast_error,
     guidance_distillation,
     guided,
     interval_weight,
     mean_flow,
-    mean_flow_target,
     relative_error,
     squared_error,
 )
-from disca.objectives.mean_flow import TARGETS, Target
+from disca.objectives.mean_flow import KINDS, Kind
 
 FLOW = Gaussian(mean=0.7, std=0.5)
-every_target = pytest.mark.parametrize("target", TARGETS)
+every_target = pytest.mark.parametrize("kind", KINDS)
 
 
 def batch(size: int = 16) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -45,27 +46,27 @@ class Network(nn.Module):
 
 
 @every_target
-def test_the_target_at_r_equal_t_is_the_velocity_bit_for_bit(target: Target) -> None:
+def test_the_target_at_r_equal_t_is_the_velocity_bit_for_bit(kind: Kind) -> None:
     x0, noise, t, _ = batch()
     x_t, student = point(x0, noise, t), Network()
     for substeps in (1, 3):
-        found = mean_flow_target(FLOW.velocity, student, x_t, t, t, target=target, substeps=substeps)
+        found = Target(kind=kind, substeps=substeps)(FLOW.velocity, student, x_t, t, t)
         assert torch.equal(found, FLOW.velocity(x_t, t))
 
 
 @every_target
-def test_the_true_mean_velocity_is_a_fixed_point(target: Target) -> None:
+def test_the_true_mean_velocity_is_a_fixed_point(kind: Kind) -> None:
     x0, noise, t, r = batch()
     x_t = point(x0, noise, t)
-    found = mean_flow_target(FLOW.velocity, FLOW.mean_velocity, x_t, t, r, target=target, substeps=64, eps=1e-4)
-    torch.testing.assert_close(found, FLOW.mean_velocity(x_t, t, r), rtol=0, atol=1e-3 if target == "solver" else 1e-6)
+    found = Target(kind=kind, substeps=64, eps=1e-4, alpha=1e-6)(FLOW.velocity, FLOW.mean_velocity, x_t, t, r)
+    torch.testing.assert_close(found, FLOW.mean_velocity(x_t, t, r), rtol=0, atol=1e-3 if kind == "solver" else 1e-5)
 
 
 def test_the_solver_s_target_improves_with_the_square_of_its_substeps() -> None:
     x0, noise, t, r = batch(256)
     x_t = point(x0, noise, t)
     exact = FLOW.mean_velocity(x_t, t, r)
-    found = (mean_flow_target(FLOW.velocity, FLOW.mean_velocity, x_t, t, r, substeps=k) for k in (4, 8))
+    found = (Target(substeps=k)(FLOW.velocity, FLOW.mean_velocity, x_t, t, r) for k in (4, 8))
     coarse, fine = ((target - exact).abs().mean() for target in found)
     assert coarse / fine == pytest.approx(4, rel=0.2)
 
@@ -74,29 +75,82 @@ def test_jvp_and_differences_pull_an_untrained_student_to_the_same_place() -> No
     x0, noise, t, r = batch()
     x_t, student = point(x0, noise, t), Network()
     exact, approximate = (
-        mean_flow_target(FLOW.velocity, student, x_t, t, r, target=target, eps=1e-4) for target in ("jvp", "difference")
+        Target(kind=kind, eps=1e-4)(FLOW.velocity, student, x_t, t, r) for kind in ("jvp", "difference")
     )
     assert not torch.allclose(exact, FLOW.velocity(x_t, t))
     torch.testing.assert_close(approximate, exact, rtol=1e-6, atol=1e-6)
 
 
 @every_target
-def test_only_the_student_s_own_evaluation_carries_a_gradient(target: Target) -> None:
+def test_only_the_student_s_own_evaluation_carries_a_gradient(kind: Kind) -> None:
     x0, noise, t, r = batch()
     student, x_t = Network(), point(x0, noise, t)
-    wanted = mean_flow_target(FLOW.velocity, student, x_t, t, r, target=target)
+    wanted = Target(kind=kind)(FLOW.velocity, student, x_t, t, r)
     assert not wanted.requires_grad
-    loss = mean_flow(student, FLOW.velocity, x0, noise, t, r, target=target)
+    loss = mean_flow(student, FLOW.velocity, x0, noise, t, r, target=Target(kind=kind))
     parameters = list(student.parameters())
-    by_hand = torch.autograd.grad((student(x_t, t, r) - wanted).square().mean(), parameters)
+    share = Target(kind=kind).alpha if kind == "alpha" else 1
+    by_hand = torch.autograd.grad(share * (student(x_t, t, r) - wanted).square().mean(), parameters)
     for found, expected in zip(torch.autograd.grad(loss.value, parameters), by_hand, strict=True):
         torch.testing.assert_close(found, expected)
 
 
-def test_an_unknown_target_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kind": "solvr"}, "solver, difference, jvp, alpha, not 'solvr'"),
+        ({"kind": "jvp", "method": "central"}, "forward or chunked, not central"),
+        ({"kind": "solver", "method": "central"}, "None, not central"),
+        ({"alpha": 0.0}, r"in \(0, 1\], not 0.0"),
+        ({"substeps": 0}, "at least one substep"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Target(**options)  # type: ignore[arg-type]
+
+
+def test_the_alpha_target_goes_from_the_velocity_to_the_jvp_target() -> None:
+    """At alpha 1 it is v; towards 0 it approaches the differential target at first order."""
+    x0, noise, t, r = batch(64)
+    x_t, student = point(x0, noise, t), Network()
+    at_one = Target(kind="alpha", alpha=1.0)(FLOW.velocity, student, x_t, t, r)
+    assert torch.equal(at_one, FLOW.velocity(x_t, t))
+    # u(x - a(t-r)v, t - a(t-r), r) = u - a(t-r) du/dt, so (alpha target - u) / a -> v - u - (t-r) du/dt.
+    exact = Target(kind="jvp")(FLOW.velocity, student, x_t, t, r) - student(x_t, t, r)
+    errors = []
+    for alpha in (2e-3, 1e-3):
+        found = Target(kind="alpha", alpha=alpha)(FLOW.velocity, student, x_t, t, r) - student(x_t, t, r)
+        errors.append((found / alpha - exact).abs().mean().item())
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.02)
+
+
+def test_the_one_sided_target_asks_the_student_once_more_and_no_more() -> None:
     x0, noise, t, r = batch()
-    with pytest.raises(ValueError, match="solver, jvp, difference, not 'alpha'"):
-        mean_flow(Network(), FLOW.velocity, x0, noise, t, r, target="alpha")  # type: ignore[arg-type]
+    calls: list[int] = []
+    student = Network()
+
+    def counted(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        calls.append(1)
+        return student(x, t, r)
+
+    for method, count in (("one_sided", 2), ("central", 3)):
+        calls.clear()
+        mean_flow(counted, FLOW.velocity, x0, noise, t, r, target=Target(kind="difference", method=method))
+        assert len(calls) == count
+
+
+def test_adaptive_weights_level_the_samples_and_leave_the_logged_error_alone() -> None:
+    error = torch.tensor([1e-2, 1.0, 100.0], dtype=torch.float64)
+    levelled = adaptive_weight(error, power=1.0, floor=1e-6) * error
+    torch.testing.assert_close(levelled, torch.ones(3, dtype=torch.float64), rtol=1e-3, atol=0)
+    assert (adaptive_weight(error, power=0.0) == 1).all()
+    x0, noise, t, r = batch()
+    plain, weighed = (mean_flow(Network(), FLOW.velocity, x0, noise, t, r, power=p) for p in (0.0, 1.0))
+    assert weighed.value < 1.01 and not torch.equal(plain.value, weighed.value)
+    torch.testing.assert_close(weighed.by["interval"], t - r)
+    with pytest.raises(ValueError, match="at least 0"):
+        adaptive_weight(error, power=-1.0)
 
 
 def test_flow_matching_vanishes_at_the_line_s_own_velocity_and_is_its_distance_elsewhere() -> None:

@@ -15,8 +15,9 @@ from disca.lab.pipeline import LabPipeline
 from disca.lab.words import EXAMPLE, HELD_OUT
 from disca.predictor.network import Predictor
 from disca.schedules import Schedule
+from disca.training.clips import Draw
 from disca.training.distill import MeanFlow, embed_guidance
-from disca.training.fit import Fit
+from disca.training.fit import Fit, FitTask
 from disca.training.host import Host, drop
 from disca.training.loop import Task
 from disca.training.recipe import Recipe
@@ -30,14 +31,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two iterations of each stage that trains a transformer, each from the one before."""
-    folder, start, results = tmp_path_factory.mktemp("chain"), "", {}
-    for name, stage in (("base", "flow_matching"), ("distilled", "guidance"), ("student", "mean_flow")):
-        results[name] = train(write_recipe(folder, stage, start, iterations=2), output=folder / name)
-        start = str(results[name])
-    return results
+def conditioned(stage: FitTask, count: int) -> Host:
+    """The stage's base under prompts and a guidance scale."""
+    with torch.no_grad():
+        return stage.host.given(stage.pipe.encode_prompt([EXAMPLE] * count), torch.full((count,), 3.0))
 
 
 def task(stage: str, start: Path, **options: object) -> Task:
@@ -93,10 +90,10 @@ def test_a_batch_is_cut_into_its_shares_and_intervals_obey_the_restriction() -> 
     options = MeanFlow(limit=0.2, steps=(4, 8), terminal=0.6, instant_share=0.25, terminal_share=0.25)
     parts = options.parts(32, shift=5.0)
     assert [count for count, *_ in parts] == [8, 8, 8, 8]
-    for count, interval, substeps in parts:
+    for count, interval, target in parts:
         t, r = interval.sample(1000, seeded())
-        assert ((r >= 0) & (r <= t) & (t <= 1)).all() and count and substeps
-        if substeps == 1:
+        assert ((r >= 0) & (r <= t) & (t <= 1)).all() and count
+        if target.substeps == 1:
             assert (t - r).max() <= 0.2 + 1e-6
         else:
             assert (r == 0).all() and t.max() <= 0.6
@@ -106,7 +103,7 @@ def test_a_batch_is_cut_into_its_shares_and_intervals_obey_the_restriction() -> 
 
 def test_only_the_predictor_learns(chain: dict[str, Path]) -> None:
     stage = task("predictor", chain["student"])
-    stage.loss(seeded()).value.backward()
+    stage.loss(Draw.seeded(0)).value.backward()
     assert all(value.grad is not None for value in stage.predictor.gate.parameters())
     frozen = [*stage.base.parameters(), *stage.second.parameters()]
     assert all(value.grad is None and not value.requires_grad for value in frozen)
@@ -116,11 +113,13 @@ def test_a_rollout_visits_the_states_of_the_accelerated_sampler(chain: dict[str,
     """With a predictor that starts as reuse, the forecasts of a rollout are those of the reuse policy, and asking the
     whole model beside them changes nothing."""
     stage = task("predictor", chain["student"])
-    host, schedule = stage._host([EXAMPLE] * 2, torch.full((2,), 3.0)), Schedule(4, (0, 2))
+    host, schedule = conditioned(stage, 2), Schedule(4, (0, 2))
     noise = torch.randn(2, 8, 4, 4, 4, generator=seeded())
-    pairs = list(rollout(host, stage.predictor, noise, schedule, 5.0, asked={1, 3}))
+    pairs = list(rollout(host, stage.predictor, noise, schedule, sigmas(4, 5.0), asked={1, 3}))
     times = sigmas(4, 5.0).tolist()
-    assert [end for pair in pairs for end in (pair.t, pair.r)] == pytest.approx([*times[1:3], *times[3:5]])
+    assert [end for pair in pairs for end in (pair.t[0].item(), pair.r[0].item())] == pytest.approx(
+        [*times[1:3], *times[3:5]]
+    )
     assert all((pair.forecast - pair.full).abs().max() > 1e-6 for pair in pairs)
     policy, seen = reuse(full_steps=schedule), []
     with torch.no_grad(), attach(host.transformer, policy, timesteps=[1000 * t for t in times[:-1]]):
@@ -130,7 +129,7 @@ def test_a_rollout_visits_the_states_of_the_accelerated_sampler(chain: dict[str,
             x = x - (t - r) * seen[-1]
     assert torch.allclose(pairs[0].forecast, seen[1], atol=1e-5)
     assert torch.allclose(pairs[1].forecast, seen[3], atol=1e-5)
-    assert torch.allclose(final_state(host, policy, noise, schedule, 5.0), x, atol=1e-5)
+    assert torch.allclose(final_state(host, policy, noise, sigmas(4, 5.0)), x, atol=1e-5)
 
 
 def test_random_schedules_keep_their_ends_and_their_cost() -> None:
@@ -145,12 +144,13 @@ def test_random_schedules_keep_their_ends_and_their_cost() -> None:
 
 def test_only_steps_that_were_asked_for_are_learned_from(chain: dict[str, Path]) -> None:
     stage = task("predictor", chain["student"])
-    host, schedule = stage._host([EXAMPLE], torch.full((1,), 3.0)), Schedule(4, (0,))
+    host, schedule = conditioned(stage, 1), Schedule(4, (0,))
     noise = torch.randn(1, 8, 4, 4, 4, generator=seeded())
     every, one = (
-        list(rollout(host, stage.predictor, noise, schedule, 5.0, asked=asked)) for asked in ({1, 2, 3}, {0, 2})
+        list(rollout(host, stage.predictor, noise, schedule, sigmas(4, 5.0), asked=asked))
+        for asked in ({1, 2, 3}, {0, 2})
     )
-    assert [pair.t for pair in one] == [every[1].t]
+    assert torch.equal(one[0].t, every[1].t) and len(one) == 1
     assert torch.equal(one[0].full, every[1].full) and torch.equal(one[0].forecast, every[1].forecast)
     assert one[0].forecast.requires_grad and not one[0].full.requires_grad
 
@@ -160,13 +160,13 @@ def test_errors_count_as_the_squared_interval() -> None:
     options, schedule, generator = Fit(targets=1), Schedule(8, (0, 2, 4, 7)), seeded()
     total = dict.fromkeys(schedule.forecast_steps, 0.0)
     for _ in range(4000):
-        for step, weight in options.ask(schedule, 5.0, generator).items():
+        for step, weight in options.ask(schedule, sigmas(8, 5.0), generator).items():
             total[step] += weight
     squared = -sigmas(8, 5.0).diff()[list(total)]
     squared = squared.square() / squared.square().sum()
     found = torch.tensor(list(total.values()))
     assert torch.allclose(found / found.sum(), squared, atol=0.02)
-    assert set(Fit(targets=9).ask(schedule, 5.0, generator)) == set(schedule.forecast_steps)
+    assert set(Fit(targets=9, begin="noise").ask(schedule, sigmas(8, 5.0), generator)) == set(schedule.forecast_steps)
     with pytest.raises(ValueError, match="at least 1"):
         Fit(targets=0)
 

@@ -1,7 +1,7 @@
 """What accelerates one model, on disk: a student, its second time, a predictor, schedules, and what it was made for.
 
-A bundle is a folder: ``bundle.json``, and beside it ``student/`` (a whole transformer), ``second_time/`` and
-``predictor/``, each of which may be missing, and ``records.jsonl``.
+A bundle is a folder: ``bundle.json``, and beside it ``student/`` (a whole transformer) or ``lora/`` (low-rank changes
+of the base), ``second_time/`` and ``predictor/``, each of which may be missing, and ``records.jsonl``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from disca import hooks
+from disca.bundle.lora import LoraStudent
 from disca.caching.methods import disca
 from disca.caching.policy import Policy
 from disca.caching.run import Run, attach
@@ -32,6 +33,8 @@ from disca.schedules import Schedule
 
 SCHEMA = 1
 FILE = "bundle.json"
+PARTS = ("student", "lora", "second_time", "predictor")
+"""Folders of a bundle, and fields of its value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +82,16 @@ class Bundle:
     measured: Measured | None = None
     student: nn.Module | None = None
     """A transformer to sample with in the place of the pipeline's own."""
+    lora: LoraStudent | None = None
+    """Or what makes the pipeline's own a student."""
     second_time: SecondTime | None = None
     predictor: Predictor | None = None
 
     def __post_init__(self) -> None:
         if (self.predictor is None) != (not self.schedules):
             raise ValueError("A predictor and schedules go together: give both, or neither.")
+        if self.student is not None and self.lora is not None:
+            raise ValueError("A student is a transformer of its own or a LoRA on the pipeline's: give one of them.")
         counts = [schedule.steps for schedule in self.schedules]
         if len(set(counts)) < len(counts):
             raise ValueError(f"A bundle has one schedule for each number of steps; given {counts}.")
@@ -146,6 +153,8 @@ class Bundle:
             host = _moved(self.student, own)
             pipe.register_modules(**{self.component: host})
             undo.callback(pipe.register_modules, **{self.component: own})
+        if self.lora is not None:
+            undo.callback(self.lora.join(host))
         if self.second_time is not None:
             _moved(self.second_time, host).install(host)
             undo.callback(self.second_time.remove, host)
@@ -191,7 +200,7 @@ class Bundle:
         draft = folder.with_name(f".{folder.name}-{uuid4().hex[:8]}")
         try:
             draft.mkdir()
-            for name in ("student", "second_time", "predictor"):
+            for name in PARTS:
                 if (part := getattr(self, name)) is not None:
                     part.save_pretrained(draft / name)
             self.update(draft)
@@ -226,12 +235,13 @@ class Bundle:
         if stored["measured"] is not None:
             stored["measured"] = Measured(**_tuples(stored["measured"]))
         for name in parts:
-            stored[name] = _load(name, stored["host"], folder / name).eval().requires_grad_(False)
+            part = _load(name, stored["host"], folder / name)
+            stored[name] = part if name == "lora" else part.eval().requires_grad_(False)
         return cls(**stored)
 
     def _described(self) -> dict[str, Any]:
         kept = ("host", "host_config", "component", "base", "licence")
-        parts = [name for name in ("student", "second_time", "predictor") if getattr(self, name) is not None]
+        parts = [name for name in PARTS if getattr(self, name) is not None]
         return {
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in kept},
@@ -287,7 +297,8 @@ def _local(folder: str | Path) -> Path:
 def _load(part: str, host: str, folder: Path) -> Any:
     """A part of a bundle, strictly: every weight there, none left over."""
     if part != "student":
-        return {"second_time": SecondTime, "predictor": Predictor}[part].from_pretrained(folder)
+        kinds = {"lora": LoraStudent, "second_time": SecondTime, "predictor": Predictor}
+        return kinds[part].from_pretrained(folder)
     import diffusers
 
     try:
@@ -302,7 +313,7 @@ def _load(part: str, host: str, folder: Path) -> Any:
 
 
 def _check_fields(cls: type[Bundle], stored: Mapping[str, Any], folder: Path) -> None:
-    known = {item.name for item in fields(cls)} - {"student", "second_time", "predictor"}
+    known = {item.name for item in fields(cls)} - set(PARTS)
     for name in stored:
         if name not in known:
             raise ValueError(f"{folder / FILE}: {unknown('field', name, known)}")

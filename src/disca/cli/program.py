@@ -19,6 +19,7 @@ from disca.cli.describe import Describe, describe
 from disca.cli.encode import Encode, encode
 from disca.cli.import_ import Import, import_
 from disca.cli.lab import Lab, lab
+from disca.cli.probe import Probe, probe
 from disca.cli.report import Report, report
 from disca.cli.sample import Sample, sample
 from disca.cli.schedule import ScheduleOptions, schedule
@@ -28,6 +29,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "sample": (Sample, sample),
     "encode": (Encode, encode),
     "train": (Train, train),
+    "train-probe": (Probe, probe),
     "calibrate": (Calibrate, calibrate),
     "bench": (Bench, bench),
     "check": (Check, check),
@@ -60,6 +62,7 @@ EXTRAS = {
     "imageio_ffmpeg": "report",
     "accelerate": "train",
     "tensorboard": "train",
+    "peft": "train",
     "av": "train",
     "ftfy": "train",
     "lpips": "metrics",
@@ -74,6 +77,8 @@ def main(args: Sequence[str] | None = None) -> int:
         SystemExit: with 2 for a command line that cannot be read, with 0 after help.
     """
     args = list(sys.argv[1:] if args is None else args)
+    if args[:2] == ["train", "probe"]:  # two words, one verb
+        args[:2] = ["train-probe"]
     debug = "--debug" in args or bool(os.environ.get("DISCA_DEBUG"))
     options = parse([arg for arg in args if arg != "--debug"])
     try:

@@ -19,6 +19,10 @@ class Train:
     disca train recipes/lab_base.toml --set optimiser.lr=1e-4 iterations=500 --output runs/try
 
     disca train recipes/lab_base.toml --resume
+
+    torchrun --nproc-per-node 8 --no-python disca train my_recipe.toml --set engine=fsdp dtype=bfloat16
+
+    disca train probe recipes/lab_student.toml
     """
 
     recipe: Positional[Path]

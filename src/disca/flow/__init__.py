@@ -1,7 +1,18 @@
 """The mathematics of flows: paths, intervals, derivatives. Nothing here knows a pipeline or a network."""
 
+from disca.flow.attention import chunked_attention, in_chunks
 from disca.flow.gaussian import Gaussian
-from disca.flow.intervals import Instant, Interval, LogitNormal, Mixture, Restricted, Scheduled, Terminal, Uniform
+from disca.flow.intervals import (
+    Instant,
+    Interval,
+    LogitNormal,
+    Mixture,
+    Ordered,
+    Restricted,
+    Scheduled,
+    Terminal,
+    Uniform,
+)
 from disca.flow.jvp import du_dt
 from disca.flow.path import (
     MeanVelocity,
@@ -24,15 +35,18 @@ __all__ = [
     "LogitNormal",
     "MeanVelocity",
     "Mixture",
+    "Ordered",
     "Restricted",
     "Scheduled",
     "Terminal",
     "Uniform",
     "Velocity",
+    "chunked_attention",
     "du_dt",
     "expand",
     "heun",
     "heun_velocity",
+    "in_chunks",
     "integrate",
     "max_interval",
     "point",

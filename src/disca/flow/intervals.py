@@ -82,6 +82,18 @@ class Instant:
 
 
 @dataclass(frozen=True)
+class Ordered:
+    """Two draws of a density, the later one as ``t``: the intervals of unrestricted MeanFlow (arXiv 2505.13447), which
+    takes ``LogitNormal(-0.4, 1)``."""
+
+    density: Density = field(default_factory=Uniform)
+
+    def sample(self, batch: int, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        one, other = self.density.draw(batch, generator), self.density.draw(batch, generator)
+        return torch.maximum(one, other), torch.minimum(one, other)
+
+
+@dataclass(frozen=True)
 class Restricted:
     """``t - r ~ U(0, limit)``, cut at ``r = 0``: the intervals of Restricted MeanFlow (arXiv 2602.05449)."""
 

@@ -6,7 +6,7 @@ a small convolutional network that looks at one frame at a time; motion from the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from disca.lab.codec import PatchCodec
 from disca.lab.words import COLOURS, DIGITS, MOTIONS, PROMPTS, Prompt
 from disca.lab.world import Split, World
 from disca.objectives import Loss
-from disca.training.clips import Source
+from disca.training.clips import Draw, Source
 from disca.training.recipe import Recipe
 
 ATTRIBUTES = ("digit", "colour", "motion")
@@ -138,7 +138,8 @@ class JudgeTask:
         clips = self.world.clips(PROMPTS * 5, torch.Generator().manual_seed(recipe.seed), split="judge")
         self.codec = PatchCodec.fit(clips, components=32)
 
-    def loss(self, generator: torch.Generator) -> Loss:
+    def loss(self, draw: Draw) -> Loss:
+        generator = draw.generator
         indices = torch.randint(len(PROMPTS), (self.recipe.batch,), generator=generator)
         prompts = [PROMPTS[index] for index in indices.tolist()]
         clips = self._disturbed(self.world.clips(prompts, generator, split="judge"), generator)
@@ -179,5 +180,5 @@ class JudgeTask:
     def validate(self, folder: Path) -> dict[str, float]:
         return accuracy(self.judge, self.world, split="judge", clips=600, seed=1)
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, whole: Callable[[nn.Module], nn.Module]) -> None:
         self.judge.eval().save_pretrained(folder)

@@ -13,6 +13,7 @@ from disca.lab.pipeline import LabPipeline
 from disca.lab.words import TRAINING
 from disca.lab.world import World
 from disca.report.clips import Frames, write_clip
+from disca.training.clips import Clips, Draw
 
 JUDGED = 32
 """Clips that a validation samples."""
@@ -24,6 +25,7 @@ class LabSource:
     def __init__(self) -> None:
         self.world = World()
         self.codec: PatchCodec | None = None
+        self.pipe: LabPipeline | None = None
 
     def pipeline(self, start: str, seed: int) -> LabPipeline:
         """A fresh pipeline, the packaged one at the stage ``start``, or the result of a run in the folder ``start``."""
@@ -35,7 +37,8 @@ class LabSource:
             pipe = LabPipeline.from_pretrained(start)
         pipe.set_progress_bar_config(disable=True)
         self.codec = pipe.codec
-        return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.pipe = pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+        return self.pipe
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[list[str], Tensor]:
         """Prompts and latents, a fresh clip each."""
@@ -44,6 +47,13 @@ class LabSource:
         if self.codec is None:
             raise ValueError("The lab's clips are encoded by a pipeline's codec: open a pipeline first.")
         return [str(prompt) for prompt in chosen], self.codec.cpu().encode(clips)
+
+    def clips(self, size: int, draw: Draw) -> Clips:
+        """The same, with what the transformer takes of the prompts."""
+        texts, latents = self.batch(size, draw.generator)
+        assert self.pipe is not None
+        with torch.no_grad():
+            return Clips(latents, self.pipe.encode_prompt(texts), self.pipe.encode_prompt([""] * size))
 
     def judge(self, pipe: LabPipeline, folder: Path) -> dict[str, float]:
         """Sample training prompts in 20 steps; a picture into ``folder``, accuracy by the judge."""

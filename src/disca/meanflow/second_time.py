@@ -103,6 +103,8 @@ class SecondTime(Companion):
     def join(self, embedded: Tensor, sinusoid: Tensor) -> Tensor:
         """The host's embedding of t, ``[batch, width]``, or of one t for each token: ``[batch tokens, width]`` or
         ``[batch, tokens, width]``, with that of the second time. ``sinusoid`` is what the host embedded."""
+        if self._times is _silent:
+            return embedded
         if self._times is None:
             raise RuntimeError(
                 "The transformer has a second time but was not told it. Call it inside `with second.at(t, r):`, or "
@@ -183,6 +185,13 @@ class SecondTime(Companion):
             yield
 
     @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Calls inside are the host's own, as if there were no second time: the teacher of a student that shares its
+        weights."""
+        with self._told(_silent):
+            yield
+
+    @contextmanager
     def attach(self, target: Any) -> Iterator[SecondTime]:
         """Install for the length of the block, also after :meth:`install`. A pipeline's steps are then told by its
         scheduler, at full precision; calls of a bare transformer still go inside :meth:`at`.
@@ -220,6 +229,10 @@ class SecondTime(Companion):
             yield
         finally:
             self._times = before
+
+
+def _silent(embedded: Tensor) -> tuple[Tensor, Tensor]:
+    raise AssertionError("stands for no second time; never asked")
 
 
 class _Join(ModelHook):

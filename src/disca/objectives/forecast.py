@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from disca.objectives.loss import Loss, interval_weight, squared_error
@@ -19,3 +22,13 @@ def forecast_error(
         scale = interval_weight(t, r)
         weight = scale if weight is None else weight * scale
     return squared_error(forecast, full.detach(), weight=weight)
+
+
+def token_error(forecast: Sequence[Tensor], full: Sequence[Tensor]) -> Tensor:
+    """Mean squared error of the trunk's tokens, streams ``[batch, tokens, width]``, each in units of its variance over
+    tokens: a stronger gradient than the velocity's while the final layer still hides most of the error."""
+    terms = []
+    for one, other in zip(forecast, full, strict=True):
+        other = other.detach().float()
+        terms.append((one.float() - other).square().mean() / other.var().clamp(min=1e-12))
+    return torch.stack(terms).mean()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +17,10 @@ class Loss:
     """The scalar to call ``backward`` on."""
     per_sample: Tensor
     """Unweighted mean squared error of each sample, ``[batch]``, detached: to be logged by interval."""
+    by: Mapping[str, Tensor] = field(default_factory=dict)
+    """Lengths of time, ``[batch]``, by which the errors are told apart in a log: ``interval``, ``gap``."""
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+    """More scalars to log, detached."""
 
 
 def squared_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Loss:
@@ -31,6 +36,19 @@ def squared_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None =
     error = (prediction - target).square().flatten(1).mean(1)
     value = error if weight is None else weight * error
     return Loss(value=value.mean(), per_sample=error.detach())
+
+
+def adaptive_weight(error: Tensor, *, power: float, floor: float = 1e-3) -> Tensor:
+    """``1 / (error + floor)^power`` of each sample's mean squared error ``[batch]``, detached: sec. 4.3 of arXiv
+    2505.13447, per element. 0 is the plain squared error; at 1 every sample pulls alike, and the loss is nearly
+    constant, so the error itself is what to watch.
+
+    Raises:
+        ValueError: a negative power, or a floor that is not positive.
+    """
+    if power < 0 or floor <= 0:
+        raise ValueError(f"An adaptive weight takes a power of at least 0 and a positive floor, not {power}, {floor}.")
+    return (error.detach() + floor) ** -power
 
 
 def relative_error(prediction: Tensor, target: Tensor) -> Tensor:

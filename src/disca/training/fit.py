@@ -1,23 +1,33 @@
-"""Fitting a predictor to a frozen base (arXiv 2602.05449, stage three), on rollouts of the accelerated sampler."""
+"""Fitting a predictor to a frozen base (arXiv 2602.05449, stage three), on rollouts of the accelerated sampler.
+
+The base is any pipeline with its scheduler and step count: a student, a few-step checkpoint, or a many-step model with
+or without guidance.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
-from disca.flow.path import sigmas
-from disca.objectives import Loss, forecast_error, relative_error
+from disca.flow.path import point, sigmas
+from disca.meanflow.second_time import SecondTime
+from disca.objectives import Loss, forecast_error, relative_error, token_error
+from disca.objectives.adversarial import TIMES, DiscriminatorTime, Form
 from disca.predictor.network import Predictor
 from disca.schedules import Schedule
-from disca.training.clips import Source
-from disca.training.host import Host, compiled
+from disca.training.clips import Draw, Source
+from disca.training.critic import Critic
+from disca.training.distill import drawn, drawn_scale, shift_of, within
+from disca.training.host import AnyHost, Host, embeds_guidance, hosted, prepared
 from disca.training.recipe import Recipe
-from disca.training.rollouts import final_state, rollout
+from disca.training.rollouts import Pair, final_state, rollout, same_noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,31 +37,90 @@ class Fit:
     blocks: int = 2
     residual: str = "cache"
     init: str = "host"
+    predictor: str = ""
+    """Folder of a predictor to go on from, such as one fitted without the adversarial term."""
     steps: tuple[int, ...] = (8, 20)
     full_steps: tuple[tuple[int, ...], ...] = ((0, 2, 4, 7), (0, 1, 2, 5, 9, 13, 17, 19))
     """A list for each of ``steps``: the schedules that the predictor is for."""
     shares: tuple[float, ...] = (0.75, 0.25)
     """How often each is used."""
+    times: tuple[tuple[float, ...], ...] = ()
+    """Times of the steps, from 1 to 0 with both ends, for each of ``steps``, where they do not follow from the
+    scheduler's shift: few-step checkpoints may have their own."""
     random: float = 0.5
     """Share of rollouts along a random schedule with as many full steps, the first and the last among them."""
-    targets: int = 2
+    pairs: Literal["rollout", "same_noise"] = "rollout"
+    """States that the accelerated sampler visits, or the paper's: both of a clip and one noise."""
+    begin: Literal["clip", "noise"] = "clip"
+    """A rollout begins at a full step drawn at random, from a noised clip, at the cost of one evaluation of the base;
+    or at the beginning, from noise, at that of every full step on the way."""
+    targets: int = 1
     """Forecast steps of a rollout at which the whole model is asked too; the other forecasts only move the state."""
+    gap: float = 0.2
+    limit: float = 0.2
+    """Longest gap and longest interval of the paper's pairs."""
+    tokens: float = 0.0
+    """Weight of the error of the trunk's tokens, beside that of the velocity; 0.1 strengthens the beginning."""
+    matching: float = 0.0
+    """Weight of the difference of the base's features after the step, 1 to 10."""
+    adversarial: float = 0.0
+    """Weight of the discriminator's judgement of them; the paper's is 1."""
+    form: Form = "clipped"
+    depths: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
+    """Blocks of the base, by their share of its depth, whose features are matched and judged."""
+    scales: tuple[int, ...] = (1, 2, 4)
+    width: int = 256
+    """Scales and width of the discriminator's heads."""
+    alone: int = 100
+    """Iterations that the discriminator learns alone, so that the predictor never meets a random one."""
+    judged_at: DiscriminatorTime = "renoise"
+    """The time at which the base looks: the step's ``own``, or where that is nearly 0, after adding noise
+    (``renoise``), or ``random``."""
     low: float = 1.0
     high: float = 5.0
     """Range of the embedded guidance scale."""
     scale: float = 3.0
-    """Scale of the validation."""
+    """Scale of the validation; of all, where the base is guided by two passes; 1 for one pass without guidance."""
 
     def __post_init__(self) -> None:
         if self.targets < 1:
             raise ValueError(f"targets must be at least 1, not {self.targets}: there would be nothing to learn from.")
         if not len(self.steps) == len(self.full_steps) == len(self.shares):
             raise ValueError("steps, full_steps and shares must have one entry for each schedule.")
+        for schedule in self.schedules:
+            if not schedule.forecast_steps:
+                raise ValueError(
+                    f"Every one of the {schedule.steps} steps of a schedule is full, so there is nothing to forecast "
+                    "and nothing to learn. Leave some steps out of its full_steps."
+                )
+        if self.times and [len(times) - 1 for times in self.times] != list(self.steps):
+            raise ValueError(f"times must list one more time than steps for each of {self.steps}.")
+        if not 0 < self.limit <= 1 or not 0 < self.gap <= 1:
+            raise ValueError(f"gap and limit are lengths of time in (0, 1], not {self.gap} and {self.limit}.")
+        for name, given, allowed in (
+            ("pairs", self.pairs, ("rollout", "same_noise")),
+            ("begin", self.begin, ("clip", "noise")),
+            ("form", self.form, ("clipped", "linear")),
+            ("judged_at", self.judged_at, TIMES),
+        ):
+            if given not in allowed:
+                raise ValueError(f"{name} is one of {', '.join(allowed)}, not {given!r}.")
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
         """The schedules that the predictor is for."""
         return tuple(Schedule(steps, full) for steps, full in zip(self.steps, self.full_steps, strict=True))
+
+    @property
+    def judges(self) -> bool:
+        """Whether the base's features are looked at."""
+        return self.matching > 0 or self.adversarial > 0
+
+    def times_of(self, schedule: Schedule, shift: float) -> Tensor:
+        """Times of the steps of a schedule, ``[steps + 1]`` from 1 to 0."""
+        if self.times:
+            return torch.tensor(self.times[self.steps.index(schedule.steps)])
+        return sigmas(schedule.steps, shift)
 
     def draw(self, generator: torch.Generator) -> Schedule:
         """The schedule of one rollout."""
@@ -62,22 +131,38 @@ class Fit:
         between = torch.randperm(chosen.steps - 2, generator=generator)[: len(chosen.full_steps) - 2] + 1
         return Schedule(chosen.steps, (0, *sorted(between.tolist()), chosen.steps - 1))
 
-    def ask(self, schedule: Schedule, shift: float, generator: torch.Generator) -> dict[int, float]:
+    def ask(self, schedule: Schedule, times: Tensor, generator: torch.Generator) -> dict[int, float]:
         """Forecast steps to learn from, and the weight of each.
 
         A velocity's error enters the latents times its interval, so its square should count as the squared interval.
         Steps are drawn in proportion to their intervals and weighted by them, which is the same for one target and
         nearly for several, since no step is drawn twice; the whole model answers where it matters. Weights are relative
-        to the schedule's longest forecast interval.
+        to the schedule's longest forecast interval. Of a rollout that begins at a clip, all lie in the cycle of the
+        first.
         """
-        lengths = -sigmas(schedule.steps, shift).diff()
+        lengths = -times.diff()
         steps = torch.tensor(schedule.forecast_steps)
+        longest = lengths[steps].max()
         count = min(self.targets, len(steps))
-        drawn = steps[torch.multinomial(lengths[steps], count, generator=generator)]
-        return {int(step): float(lengths[step] / lengths[steps].max()) for step in drawn}
+        if self.begin == "clip" and count > 1:
+            first = int(steps[torch.multinomial(lengths[steps], 1, generator=generator)])
+            cycle = [step for step in schedule.forecast_steps if anchor(schedule, step) == anchor(schedule, first)]
+            others = torch.tensor([step for step in cycle if step != first], dtype=torch.long)
+            more = min(count - 1, len(others))
+            drawn = [first]
+            if more:
+                drawn += others[torch.multinomial(lengths[others], more, generator=generator)].tolist()
+        else:
+            drawn = steps[torch.multinomial(lengths[steps], count, generator=generator)].tolist()
+        return {int(step): float(lengths[step] / longest) for step in drawn}
 
     def task(self, recipe: Recipe, source: Source) -> FitTask:
         return FitTask(self, recipe, source)
+
+
+def anchor(schedule: Schedule, step: int) -> int:
+    """The full step that a forecast step is made from."""
+    return max(full for full in schedule.full_steps if full <= step)
 
 
 class FitTask:
@@ -87,50 +172,107 @@ class FitTask:
         self.options, self.recipe, self.source = options, recipe, source
         self.pipe = source.pipeline(recipe.start, recipe.seed)
         self.base = self.pipe.transformer.requires_grad_(False).eval()
-        self.second = getattr(self.pipe, "second_time", None)
+        self.second: SecondTime | None = getattr(self.pipe, "second_time", None)
+        if getattr(source, "span", (0.0, 1.0)) != (0.0, 1.0) and options.pairs == "rollout":
+            raise ValueError(
+                "The transformer is one of two experts that take turns, and a rollout would cross the boundary between "
+                "them. Fit its predictor with objective.pairs='same_noise'."
+            )
         if self.second is not None:
             self.second.requires_grad_(False).install(self.base)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            self.predictor = Predictor.from_host(
-                self.base, depth=options.blocks, residual=options.residual, init=options.init
-            )
+            self.predictor = self._predictor()
+            self.critic = Critic.for_host(self.base, options) if options.judges else None
         self.modules = nn.ModuleDict({"predictor": self.predictor})
+        self.sharded = tuple(module for module in (self.base, self.second) if module is not None)
         for network in (self.base, self.predictor):
-            compiled(network, recipe)
-        self.shift = self.pipe.scheduler.config.shift
-        self.loss(torch.Generator().manual_seed(recipe.seed - 1))  # the predictor takes its scale, the same everywhere
-
-    def _host(self, texts: list[str], scale: Tensor) -> Host:
+            prepared(network, recipe)
+        self.shift = shift_of(self.pipe)
+        self.host = Host(self.base, {}, self.second, shape=getattr(source, "shape", None))
         with torch.no_grad():
-            conditioning = self.pipe.encode_prompt(texts)
-        return Host(self.base, {}, self.second).given(conditioning, scale.to(self.pipe.device))
+            self._calibrate()
 
-    def loss(self, generator: torch.Generator) -> Loss:
+    def _predictor(self) -> Predictor:
         options = self.options
-        texts, latents = self.source.batch(self.recipe.batch, generator)
-        noise = torch.randn(latents.shape, generator=generator).to(self.pipe.device)
-        scale = options.low + (options.high - options.low) * torch.rand(len(noise), generator=generator)
-        schedule = options.draw(generator)
-        asked = options.ask(schedule, self.shift, generator)
-        host = self._host(list(texts), scale)
-        pairs = list(rollout(host, self.predictor, noise, schedule, self.shift, asked=asked))
+        if options.predictor:
+            found = Predictor.from_pretrained(options.predictor)
+            found.matches(self.base)
+        else:
+            found = Predictor.from_host(self.base, depth=options.blocks, residual=options.residual, init=options.init)
+        if (found.device, found.dtype) != (self.base.device, torch.float32):  # diffusers warns of every move
+            found = found.to(self.base.device, torch.float32)
+        return found.requires_grad_(True)
+
+    def _calibrate(self) -> None:
+        """The predictor takes its scale, the same on every process, before anything is learned."""
+        if self.predictor.config.residual == "none" or bool(self.predictor.calibrated):
+            return
+        kept = []
+        fixed = Draw.fixed(self.recipe.seed)
+        clips, noise = drawn(self.source, self.recipe, fixed, self.pipe.device)
+        host = self._host(clips, self._scales(len(noise), fixed))
+        half = torch.full((len(noise),), 0.5, device=noise.device)
+
+        def calibrate(current: object, cached: object, conditioning: object) -> object:
+            kept.append(cached)
+            return cached
+
+        same_noise(host, calibrate, clips.latents, noise, half, half, 0 * half)
+        self.predictor.calibrate(kept[0])  # type: ignore[arg-type]
+
+    def _scales(self, count: int, draw: Draw) -> Tensor:
+        if embeds_guidance(self.base):
+            return drawn_scale(self.options, count, draw)
+        return torch.full((count,), self.options.scale)
+
+    def _host(self, clips: object, scale: Tensor) -> AnyHost:
+        return hosted(self.host, clips, scale.to(self.pipe.device))  # type: ignore[arg-type]
+
+    def loss(self, draw: Draw) -> Loss:
+        clips, noise = drawn(self.source, self.recipe, draw, self.pipe.device)
+        host = self._host(clips, self._scales(len(noise), draw))
+        pairs, weights = self._pairs(host, clips.latents, noise, draw)
         losses = [forecast_error(pair.forecast, pair.full) for pair in pairs]
-        weights = [asked[step] for step in sorted(asked)]
-        value = torch.stack([weight * loss.value for weight, loss in zip(weights, losses, strict=True)]).mean()
-        return Loss(value=value, per_sample=torch.stack([loss.per_sample for loss in losses]).mean(0))
+        terms = [weight * loss.value for weight, loss in zip(weights, losses, strict=True)]
+        value = torch.stack(terms).mean()
+        error = torch.stack([relative_error(pair.forecast, pair.full).mean() for pair in pairs]).mean()
+        measures = {"relative": error}
+        if self.options.tokens:
+            extra = torch.stack([_tokens(pair) for pair in pairs]).mean()
+            value, measures["tokens"] = value + self.options.tokens * extra, extra.detach()
+        if self.critic is not None:
+            judged, more = self.critic.judge(host, pairs, draw, stop=self.recipe.engine != "fsdp")
+            value, measures = value + judged, measures | more
+        gaps = torch.cat([pair.gap for pair in pairs])
+        return Loss(value, torch.cat([loss.per_sample for loss in losses]), {"gap": gaps}, measures)
+
+    def _pairs(self, host: AnyHost, x0: Tensor, noise: Tensor, draw: Draw) -> tuple[list[Pair], list[float]]:
+        options, generator = self.options, draw.generator
+        if options.pairs == "same_noise":
+            t, interval, gap = torch.rand(3, len(x0), generator=generator).to(x0.device)
+            t = 0.02 + 0.98 * t
+            r = (t - options.limit * interval).clamp(min=0)
+            t, r = within(t, self.source), within(r, self.source)
+            return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap)], [1.0]
+        schedule = options.draw(draw.shared)
+        times = options.times_of(schedule, self.shift).to(x0)
+        asked = options.ask(schedule, times.cpu(), draw.shared)
+        first = 0 if options.begin == "noise" else anchor(schedule, min(asked))
+        state = noise if options.begin == "noise" else point(x0, noise, times[first].expand(len(x0)))
+        pairs = list(rollout(host, self.predictor, state, schedule, times, asked=asked, first=first))
+        return pairs, [asked[step] for step in sorted(asked)]
 
     def validate(self, folder: Path) -> dict[str, float]:
         """Relative L2 of whole accelerated runs to the full run, beside reuse and a first-order Taylor forecast."""
-        generator = torch.Generator().manual_seed(self.recipe.seed - 1)
-        texts, latents = self.source.batch(2 * self.recipe.batch, generator)
-        noise = torch.randn(latents.shape, generator=generator).to(self.pipe.device)
-        host = self._host(list(texts), torch.full((len(noise),), self.options.scale))
+        clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.pipe.device)
+        host = self._host(clips, torch.full((len(noise),), self.options.scale))
         measures = {}
         for schedule in self.options.schedules:
-            full = final_state(host, (), noise, schedule, self.shift)
+            times = self.options.times_of(schedule, self.shift).to(noise)
+            full = final_state(host, (), noise, times)
             for name, policy in self._policies(schedule).items():
-                error = relative_error(final_state(host, policy, noise, schedule, self.shift), full)
+                error = relative_error(final_state(host, policy, noise, times), full)
                 measures[f"{name}_{schedule.steps}_{len(schedule.full_steps)}"] = error.mean().item()
         return measures
 
@@ -141,5 +283,10 @@ class FitTask:
             "taylor": taylor(full_steps=schedule),
         }
 
-    def export(self, folder: Path) -> None:
-        self.predictor.save_pretrained(folder)
+    def export(self, folder: Path, whole: Callable[[nn.Module], nn.Module]) -> None:
+        whole(self.predictor).save_pretrained(folder)  # type: ignore[operator]
+
+
+def _tokens(pair: Pair) -> Tensor:
+    passes = zip(pair.forecast_tokens, pair.full_tokens, strict=True)
+    return torch.stack([token_error(one, other) for one, other in passes]).mean()

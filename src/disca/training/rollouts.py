@@ -1,69 +1,95 @@
-"""Runs of the accelerated sampler, from noise: the states that a predictor will really meet.
+"""Pairs of a forecast and a full velocity at one state: what a predictor learns from.
 
-Only prompts are needed, no clips: the sampler visits its own states, the predictor's earlier errors included, and the
-whole model says at each forecast step what it would have answered there (arXiv 2011.08536's idea of asking the expert
-where the learner goes).
+By default the states are those that the accelerated sampler visits, the predictor's earlier errors included, and the
+whole model says there what it would have answered (arXiv 2011.08536's idea of asking the expert where the learner
+goes). The paper's own pairs (arXiv 2602.05449) lie on the straight line of one clip and one noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from disca.adapters import adapter_for
-from disca.caching.methods import disca
 from disca.caching.policy import Policy
 from disca.caching.run import attach
-from disca.flow.path import integrate, sigmas
-from disca.predictor.network import Predictor
+from disca.features import Features
+from disca.flow.path import expand, integrate, point
 from disca.schedules import Schedule
-from disca.training.host import Host
+from disca.training.host import AnyHost
+from disca.training.trunk import asking
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A forecast step of a rollout: two velocities of one state, and the interval they are taken over."""
+    """Two velocities of one state, and the interval they are taken over. The forecast carries a gradient."""
 
+    x: Tensor
     forecast: Tensor
     full: Tensor
-    t: float
-    r: float
+    t: Tensor
+    r: Tensor
+    """``[batch]``."""
+    gap: Tensor
+    """From the full step that the forecast was made from, ``[batch]``."""
+    forecast_tokens: tuple[Features, ...]
+    full_tokens: tuple[Features, ...]
+    """What the trunk gave, for each pass of guidance."""
 
 
 def rollout(
-    host: Host, predictor: Predictor, noise: Tensor, schedule: Schedule, shift: float, *, asked: Collection[int]
+    host: AnyHost,
+    predictor: Any,
+    x: Tensor,
+    schedule: Schedule,
+    times: Tensor,
+    *,
+    asked: Collection[int],
+    first: int = 0,
 ) -> Iterator[Pair]:
-    """Sample from ``noise`` along a schedule and yield its forecast steps that are ``asked`` of the whole model too.
-    Each forecast yielded carries a gradient to the predictor; the states do not."""
-    times = sigmas(schedule.steps, shift).to(noise)
-    policy = disca(predictor, full_steps=schedule)
-    with attach(host.transformer, policy, timesteps=_timesteps(host, schedule, shift)) as run:
-        x = noise
-        for step, (t, r) in enumerate(pairwise(times)):
-            start, end = t.expand(len(x)), r.expand(len(x))
-            learns = step in asked and not schedule.is_full(step)
-            if learns:
-                with torch.no_grad(), run.aside():
-                    full = host(x, start, end)
-            with torch.set_grad_enabled(learns):
-                velocity = host(x, start, end)
-            if learns:
-                yield Pair(velocity, full, t.item(), r.item())
-            x = x - (t - r) * velocity.detach()
+    """Sample from the state ``x`` of the full step ``first`` along a schedule, and yield its forecast steps that are
+    ``asked`` of the whole model too, up to the last of them. States carry no gradient.
+
+    Costs one evaluation of the base for each full step passed and each step asked.
+    """
+    last = max((step for step in asked if not schedule.is_full(step)), default=-1)
+    anchor = times[first]
+    with asking(host, predictor) as trunk:
+        for step in range(first, last + 1):
+            t, r = (time.expand(len(x)) for time in times[step : step + 2])
+            if schedule.is_full(step):
+                velocity, anchor = trunk.full(x, t, r), times[step]
+            elif step in asked:
+                full = trunk.full(x, t, r, keep=False)
+                tokens = trunk.tokens
+                velocity = trunk.forecast(x, t, r)
+                yield Pair(x, velocity, full, t, r, anchor - t, trunk.tokens, tokens)
+            else:
+                with torch.no_grad():
+                    velocity = trunk.forecast(x, t, r)
+            x = x - expand(t - r, x) * velocity.detach()
+
+
+def same_noise(host: AnyHost, predictor: Any, x0: Tensor, noise: Tensor, t: Tensor, r: Tensor, gap: Tensor) -> Pair:
+    """The paper's pair: cache at ``(t, r)``, forecast ``gap`` later, all ``[batch]``, both states on the line from
+    ``noise`` to ``x0``. Costs two evaluations of the base."""
+    later, end = (t - gap).clamp(min=1e-3), (r - gap).clamp(min=0)
+    x = point(x0, noise, later)
+    with asking(host, predictor) as trunk:
+        trunk.full(point(x0, noise, t), t, r)
+        full = trunk.full(x, later, end, keep=False)
+        tokens = trunk.tokens
+        forecast = trunk.forecast(x, later, end)
+        return Pair(x, forecast, full, later, end, t - later, trunk.tokens, tokens)
 
 
 @torch.no_grad()
-def final_state(host: Host, policy: Policy, noise: Tensor, schedule: Schedule, shift: float) -> Tensor:
+def final_state(host: AnyHost, policy: Policy, noise: Tensor, times: Tensor) -> Tensor:
     """Where the sampler ends from ``noise`` under a policy; every step full where it has no rules."""
-    with attach(host.transformer, policy, timesteps=_timesteps(host, schedule, shift)):
-        return integrate(host, noise, sigmas(schedule.steps, shift))
-
-
-def _timesteps(host: Host, schedule: Schedule, shift: float) -> list[float]:
-    """What the host receives at the steps of a schedule."""
-    times = sigmas(schedule.steps, shift)[:-1] * adapter_for(host.transformer).time_scale
-    return times.tolist()
+    adapter = adapter_for(host.transformer)
+    with attach(host.transformer, policy, timesteps=[adapter.timestep_at(time) for time in times[:-1].tolist()]):
+        return integrate(host, noise, times)

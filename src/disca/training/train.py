@@ -15,8 +15,9 @@ from disca.files import check_writable, write_text_atomic
 from disca.provenance import command_line, hardware, now, versions
 from disca.toml import parse
 from disca.training import clips, recipe
-from disca.training.loop import Loop, checkpoints, processes
+from disca.training.loop import Loop, checkpoints
 from disca.training.recipe import Recipe
+from disca.training.shard import processes, share
 from disca.training.stages import STAGES, Stage
 
 
@@ -35,7 +36,7 @@ def train(
         ValueError: a bad recipe, or an output folder that already holds a run and ``resume`` is off.
     """
     settings = recipe.load(path, overrides)
-    stage = _stage(settings, str(path))
+    stage = stage_of(settings, str(path))
     settings = replace(settings, objective=asdict(stage))  # with its defaults, for the record
     folder = Path(output) if output is not None else Path("runs") / settings.name
     if checkpoints(folder) and not resume:
@@ -43,10 +44,9 @@ def train(
     check_writable(folder)
     torch.set_flush_denormal(True)
     together = processes()
-    if settings.batch % together.num_processes:
-        raise ValueError(f"A batch of {settings.batch} cannot be shared by {together.num_processes} processes.")
-    mine = replace(settings, batch=settings.batch // together.num_processes)
-    loop = Loop(settings, stage.task(mine, clips.find(settings.source)), folder)
+    size, _ = share(settings.batch, settings.microbatch)
+    source = clips.find(settings.source, settings.model, where=str(path))
+    loop = Loop(settings, stage.task(replace(settings, batch=size), source), folder)
     if not (resume and loop.resume()) and together.is_main_process:
         (folder / "log.jsonl").unlink(missing_ok=True)
     together.wait_for_everyone()
@@ -68,7 +68,8 @@ def _describe(folder: Path, settings: Recipe, measures: dict[str, float]) -> Non
     write_text_atomic(folder / "training.json", json.dumps(about, indent=1) + "\n")
 
 
-def _stage(settings: Recipe, where: str) -> Stage:
+def stage_of(settings: Recipe, where: str) -> Stage:
+    """The options of a recipe's stage, checked."""
     if ":" in settings.stage:
         options = clips.resolve(settings.stage)
         return cast(Stage, parse(options, settings.objective, where=f"{where}: objective"))
