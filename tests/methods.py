@@ -48,6 +48,9 @@ EVERYTHING: dict[str, dict[str, Any]] = {
 COUNTED = tuple(name for name in METHODS if {"every", "full_steps"} <= set(METHODS[name].options))
 """Methods that take the same options of when to compute in full."""
 
+INSIDE = ("fora", "pab", "taylorseer", "toca", "duca", "speca", "rfc", "hicache")
+"""Methods with sites inside of blocks."""
+
 TRUNK = ("reuse", "repeat_change", "taylor", "disca", "freqca")
 """Those of them for which the trunk is one site."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 
 import disca
 from disca.adapters import ADAPTERS, adapter_for
+from disca.caching.methods import METHODS, from_name
 from disca.meanflow.second_time import SecondTime
+from tests.methods import INSIDE, SOME
 from tests.pipelines import PIPELINES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "hosts.md").read_text()
@@ -55,3 +58,33 @@ def test_the_family_of_one_s_own_works(monkeypatch: pytest.MonkeyPatch) -> None:
         with at_first.attach(host), at_first.at(torch.tensor([0.5]), torch.tensor([0.2])):
             again = host(hidden_states=torch.ones(1, 4, 8, 8), timestep=torch.tensor([500.0]), **scope["given"])[0]
         assert torch.equal(before, again)
+        policies = {name: from_name(name, **SOME[name]) for name in METHODS if name != "disca"}
+        for name in policies.keys() - {"toca", "duca"}:
+            assert 0 < forecasts(scope, policies[name]) < 4
+        refused = pytest.raises(ValueError, match=r"no layers of the kinds .* describe them in Adapter\.sublayers")
+        for name in ("toca", "duca"):
+            with refused:
+                forecasts(scope, policies[name])
+        bare = replace(adapter_for(host), sublayers={})
+        monkeypatch.setitem(known, bare.transformer, bare)
+        for name in INSIDE:
+            with refused:
+                forecasts(scope, policies[name])
+
+
+def forecasts(scope: dict[str, Any], policy: disca.Policy) -> int:
+    """Steps of the example's run at which something is forecast."""
+    host, timesteps = scope["host"], scope["timesteps"]
+    with torch.no_grad(), disca.attach(host, policy, timesteps=timesteps) as run:
+        for timestep in timesteps:
+            host(hidden_states=torch.ones(1, 4, 8, 8), timestep=torch.tensor([timestep]), **scope["given"])
+    return run.summary().forecasts
+
+
+def test_compiled_blocks_are_what_the_page_says() -> None:
+    """``tests/caching/test_composition.py`` sees whether it is so."""
+    section = re.search(r"^## Compiled blocks\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
+    assert section is not None
+    whole, inside, *_ = re.findall(r"\(((?:`\w+`,?\s*)+)\)", section[1])
+    assert set(re.findall(r"`(\w+)`", whole)) | set(INSIDE) == set(METHODS)
+    assert set(re.findall(r"`(\w+)`", inside)) == set(INSIDE)

@@ -13,6 +13,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 import disca
+from disca.caching.methods import METHODS
+from tests import methods
 from tests.families import redraw
 
 TIMESTEPS = [1000.0, 800.0, 500.0, 200.0]
@@ -61,6 +63,27 @@ def test_compiled_blocks(hunyuan: nn.Module, sample: Any, expected: Tensor, grap
         assert torch.equal(sample(), expected)
     assert run.summary().branches["0"].full == (0, 2)
     assert graphs() == (5, 0)  # a kind of block each: patch embedding, token refiner, dual, single; mask or none
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_and_compiled_blocks(hunyuan: nn.Module, sample: Any, graphs: Any, name: str) -> None:
+    """Those inside of blocks need a graph to end at each layer, which fullgraph=True forbids; docs/hosts.md says so."""
+    method = methods.policy(name, hunyuan, every=2)
+    with disca.attach(hunyuan, method, timesteps=TIMESTEPS) as run:
+        expected = sample()
+    assert run.summary().forecasts
+    hunyuan.compile_repeated_blocks(fullgraph=True, backend="eager")
+    with disca.attach(hunyuan, method, timesteps=TIMESTEPS):
+        if name not in methods.INSIDE:
+            assert torch.equal(sample(), expected)
+            return
+        with pytest.raises(torch._dynamo.exc.Unsupported):
+            sample()
+    torch._dynamo.reset()
+    hunyuan.compile_repeated_blocks(backend="eager")
+    with disca.attach(hunyuan, method, timesteps=TIMESTEPS):
+        assert torch.equal(sample(), expected)
 
 
 @pytest.mark.long
