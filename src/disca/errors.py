@@ -19,3 +19,9 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> str:
     guess = nearest(name, known)
     hint = f"Did you mean {guess!r}? " if guess else ""
     return f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known) or 'none'}."
+
+
+def check_choice(option: str, given: str, choices: Iterable[str]) -> None:
+    """Refuse what is none of the choices."""
+    if given not in choices:
+        raise ValueError(f"{option} must be one of {', '.join(choices)}; given {given!r}.")

@@ -74,7 +74,7 @@ def test_another_host_is_refused_and_another_run_warned_of(sampler: Sampler, tmp
     measured(sampler, "teacache", wanted=3).save(tmp_path / "found.json")
     policy = from_calibration(tmp_path / "found.json")
     stranger = Sampler(PIPELINES["HunyuanVideoPipeline"], 0)
-    with pytest.raises(ValueError, match="measured on WanTransformer3DModel, not on HunyuanVideo"):
+    with pytest.raises(ValueError, match=r"measured on WanTransformer3DModel \(2 blocks\), not on HunyuanVideo"):
         disca.attach(stranger.pipe, policy)
     with disca.attach(sampler.pipe, policy):
         with pytest.warns(UserWarning, match="a run of 6 steps; this has 4"):
@@ -94,7 +94,9 @@ def test_another_host_is_refused_and_another_run_warned_of(sampler: Sampler, tmp
         ("fora", {}, "fora has no constants and no threshold"),
         ("easycache", {}, "say how many full steps"),
         ("easycache", {"wanted": 9}, "Of 6 steps, 9 cannot be full"),
-        ("speca", {"wanted": 6}, "No threshold makes 6 of 6 steps full"),
+        ("speca", {"wanted": 6}, "Of 6 steps, 6 cannot be full: 1 to 2 can"),
+        ("magcache", {"wanted": 3}, "magcache needs skips"),
+        ("teacache", {"every": 3}, "option of teacache 'every'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(sampler: Sampler, method: str, options: Any, message: str) -> None:

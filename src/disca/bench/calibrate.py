@@ -39,6 +39,8 @@ class Calibration:
     method: str
     transformer: str
     """Class name of the host."""
+    blocks: int
+    """How many blocks it has."""
     times: tuple[float, ...]
     """Of the run, from 1 (noise) to 0."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class Calibration:
     @property
     def made_for(self) -> MadeFor:
         """The host and the run."""
-        return MadeFor(self.transformer, self.times)
+        return MadeFor(self.transformer, self.times, self.blocks)
 
 
 def calibrate(
@@ -94,10 +96,12 @@ def calibrate(
         raise ValueError("Calibration needs at least one prompt.")
     if wanted is None and method not in ("teacache", "magcache"):
         raise ValueError(f"{method} has a threshold only: say how many full steps it is to give.")
+    _check_options(method, options, threshold=wanted is not None)
     seen = _watch(target, sample, len(prompts), options.get("signal") or "modulated", progress)
     found = Calibration(
         method=method,
         transformer=seen.transformer,
+        blocks=seen.blocks,
         times=seen.times,
         options=options,
         constants=seen.constants(method) if "constants" not in options else {},
@@ -106,11 +110,21 @@ def calibrate(
     return found if wanted is None else _with_threshold(found, wanted, target, sample, progress)
 
 
+def _check_options(method: str, options: Mapping[str, Any], *, threshold: bool) -> None:
+    """Refuse options that the method would refuse later."""
+    name = "error" if method == "magcache" else "threshold"
+    constants: dict[str, Any] = {"constants": (1.0,)} if method == "magcache" else {}
+    if method == "magcache" and not threshold:
+        constants["skips"] = 1  # the table does not depend on it
+    from_name(method, **{name: 1.0, **constants, **options})
+
+
 @dataclass
 class _Seen:
     """Signals and changes of full runs."""
 
     transformer: str = ""
+    blocks: int = 0
     signal: Signal = "modulated"
     moments: list[Moment] = field(default_factory=list)
     drifts: list[float] = field(default_factory=list)
@@ -125,14 +139,15 @@ class _Seen:
     def constants(self, method: str) -> dict[str, Any]:
         """What a method needs."""
         if method == "magcache":
-            return {"ratios": [1.0, *(float(np.mean(self.ratios[step])) for step in sorted(self.ratios))]}
+            steps = range(len(self.times) - 1)  # none where another transformer has just taken over
+            return {"ratios": [float(np.mean(self.ratios.get(step, [1.0]))) for step in steps]}
         if method == "teacache":
             degree = min(4, len(set(self.drifts)) - 1)
             polynomial = np.polyfit(self.drifts, self.changes, degree)
             return {
                 "polynomial": [float(value) for value in polynomial],
                 "signal": self.signal,
-                "range": [min(self.drifts), max(self.drifts)],
+                "range": [0.9 * min(self.drifts), 1.1 * max(self.drifts)],
                 "correlation": float(np.corrcoef(np.polyval(polynomial, self.drifts), self.changes)[0, 1]),
             }
         return {}
@@ -187,7 +202,11 @@ def _watch(target: Any, sample: Sample, count: int, signal: Signal, progress: Ca
     seen = _Seen(signal=signal)
     policy = (Rule(Trunk(), _Listen(signal=signal, seen=seen), _Changes(seen)),)
     with attach(target, policy) as run:
-        seen.transformer = type(run.experts[0].transformer).__name__
+        expert = run.experts[0]
+        seen.transformer, seen.blocks = (
+            type(expert.transformer).__name__,
+            len(expert.adapter.blocks(expert.transformer)),
+        )
         for index in range(count):
             with torch.no_grad():
                 sample(index)
@@ -200,8 +219,11 @@ def _with_threshold(
 ) -> Calibration:
     """The threshold whose number of full steps is nearest to the wanted one, by bisection on a logarithmic scale."""
     steps, name = len(found.times) - 1, "error" if found.method == "magcache" else "threshold"
-    if not 1 <= wanted <= steps:
-        raise ValueError(f"Of {steps} steps, {wanted:g} cannot be full.")
+    fewest, most = policy_of(replace(found, options={**found.options, name: 1.0}))[0].when.bounds(steps)
+    if found.method == "magcache":
+        fewest, most = 1, steps
+    if not fewest <= wanted <= most:
+        raise ValueError(f"Of {steps} steps, {wanted:g} cannot be full: {fewest} to {most} can, with these options.")
     low, high, best = 1e-5, 10.0, (float("inf"), 0.0, 0.0)
     for _ in range(rounds):
         middle = (low * high) ** 0.5
@@ -232,7 +254,7 @@ def _full_steps(
         for index in range(count):
             with torch.no_grad():
                 sample(index)
-            counts.append(min(len(branch.full) for branch in run.summary().branches.values()))
+            counts.append(len(next(iter(run.summary().branches.values())).full))
             progress("looking for the threshold")
     return float(np.mean(counts))
 
@@ -289,6 +311,7 @@ def load(path: str | Path) -> Calibration:
     return Calibration(
         method=values["method"],
         transformer=values["transformer"],
+        blocks=values["blocks"],
         times=tuple(values["times"]),
         options=values["options"],
         constants=constants,

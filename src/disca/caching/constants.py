@@ -51,7 +51,7 @@ POLYNOMIALS: dict[str, tuple[Signal, tuple[float, ...]]] = {
     "wan_i2v_720p_projection": ("time_projection", (8107.05460, 2133.93892, -372.934672, 16.6203073, -0.0417769401)),
 }
 """Of ali-vilab/TeaCache (Apache-2.0), highest power first. The authors do not say over which changes they fitted; the
-range given here is where a polynomial is neither negative nor falling."""
+range given here is where a polynomial is between 0 and 1."""
 
 MAGNITUDES: dict[str, tuple[float, ...]] = {
     "hunyuan_video_720p": (
@@ -77,9 +77,10 @@ def rescaling(constants: Constants) -> Rescaling:
         if constants not in POLYNOMIALS:
             raise ValueError(unknown("polynomial", str(constants), POLYNOMIALS))
         signal, polynomial = POLYNOMIALS[str(constants)]
-        return Rescaling(polynomial, signal, trusted(polynomial))
+        return Rescaling(polynomial, signal, trusted(polynomial), published_for(str(constants)))
     if isinstance(constants, (str, Path)):
         found = load(constants, "teacache")
+        _require(found, ("polynomial", "signal", "range"), constants)
         return Rescaling(tuple(found["polynomial"]), found["signal"], tuple(found["range"]), MadeFor.from_dict(found))
     return Rescaling(_numbers(constants))
 
@@ -93,9 +94,10 @@ def magnitudes(constants: Constants) -> Ratios:
     if _is_name(constants):
         if constants not in MAGNITUDES:
             raise ValueError(unknown("table of magnitudes", str(constants), MAGNITUDES))
-        return Ratios(MAGNITUDES[str(constants)])
+        return Ratios(MAGNITUDES[str(constants)], published_for(str(constants)))
     if isinstance(constants, (str, Path)):
         found = load(constants, "magcache")
+        _require(found, ("ratios",), constants)
         return Ratios(tuple(found["ratios"]), MadeFor.from_dict(found))
     return Ratios(_numbers(constants or ()))
 
@@ -124,15 +126,35 @@ def load(path: str | Path, method: str = "METHOD") -> Mapping[str, Any]:
 
 
 def trusted(polynomial: Sequence[float], upto: float = 0.5, points: int = 501) -> tuple[float, float]:
-    """The longest stretch of changes from 0 to ``upto`` on which a polynomial is neither negative nor falling."""
+    """The first stretch of changes from 0 to ``upto`` on which a polynomial is between 0 and 1, as a change is."""
     places = [upto * index / (points - 1) for index in range(points)]
-    values = [evaluate(polynomial, place) for place in places]
-    best, start = (0, 0), 0
-    for index in range(points):
-        if values[index] < 0 or (index and values[index] < values[index - 1]):
-            start = index + 1 if values[index] < 0 else index
-        best = max(best, (start, index), key=lambda stretch: stretch[1] - stretch[0])
-    return places[best[0]], places[best[1]]
+    sane = [0 <= evaluate(polynomial, place) <= 1 for place in places]
+    start = sane.index(True)
+    stop = sane.index(False, start) if False in sane[start:] else points
+    return places[start], places[stop - 1]
+
+
+_PUBLISHED = {
+    "hunyuan_video": ("HunyuanVideoTransformer3DModel", 60),
+    "flux": ("FluxTransformer2DModel", 57),
+    "cogvideox_2b": ("CogVideoXTransformer3DModel", 30),
+    "cogvideox_5b": ("CogVideoXTransformer3DModel", 42),
+    "wan_t2v_1.3b": ("WanTransformer3DModel", 30),
+    "wan": ("WanTransformer3DModel", 40),
+}
+"""Class and number of blocks of the models that published constants are for, by how their names begin."""
+
+
+def published_for(name: str) -> MadeFor:
+    """What published constants were fitted to."""
+    transformer, blocks = next(model for begin, model in _PUBLISHED.items() if name.startswith(begin))
+    return MadeFor(transformer, (), blocks, published=True)
+
+
+def _require(found: Mapping[str, Any], names: Sequence[str], path: Any) -> None:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{path} holds no {missing[0]}. Write it anew with disca calibrate, without --constants.")
 
 
 def _is_name(constants: Constants) -> bool:

@@ -34,7 +34,8 @@ class LastProjection(Where):
 
         def project(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
             (tokens,) = args
-            return visit("projection", Call((tokens,), lambda tokens: (forward(tokens, **kwargs),)))[0]
+            (output,) = visit("projection", Call((tokens,), lambda tokens: (forward(tokens, **kwargs),)))
+            return output.clone()  # what is kept must not change with what the caller makes of it
 
         undo.callback(hooks.stand_in(projection, project, f"disca projection {id(visit)}"))
 

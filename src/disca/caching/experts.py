@@ -60,7 +60,7 @@ class Expert:
         for rule in self.policy:
             rule.how.check(host)
             if rule.when.made_for is not None:
-                rule.when.made_for.check(type(host).__name__)
+                rule.when.made_for.check(type(host).__name__, len(self.adapter.blocks(host)))
 
     def check_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError where a call has what the trunk as one would leave out."""

@@ -21,24 +21,34 @@ class MadeFor:
 
     transformer: str
     """Class name of the host."""
-    times: tuple[float, ...]
-    """Times of the run's steps, from 1 (noise), and its end."""
+    times: tuple[float, ...] = ()
+    """Times of the run's steps, from 1 (noise), and its end; nothing where that is not known."""
+    blocks: int | None = None
+    """How many blocks it has."""
+    published: bool = False
+    """Whether they are somebody's for a model of theirs: then another model is only warned of."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MadeFor:
         """As a calibration's file has it."""
-        return cls(values["transformer"], tuple(values["times"]))
+        return cls(values["transformer"], tuple(values["times"]), values.get("blocks"))
 
-    def check(self, transformer: str) -> None:
-        """Raise ValueError where the host is another one."""
-        if transformer != self.transformer:
-            raise ValueError(
-                f"These constants were measured on {self.transformer}, not on {transformer}. Measure them on this "
-                "model with disca calibrate."
-            )
+    def check(self, transformer: str, blocks: int) -> None:
+        """Raise ValueError where the host is another one; warn where the constants are published ones."""
+        if transformer == self.transformer and self.blocks in (None, blocks):
+            return
+        message = (
+            f"These constants were measured on {self.transformer} ({self.blocks} blocks), not on {transformer} "
+            f"({blocks} blocks). Measure them on this model with disca calibrate."
+        )
+        if not self.published:
+            raise ValueError(message)
+        warnings.warn(message, stacklevel=2)
 
     def differs(self, moment: Moment) -> str | None:
         """How a run differs, seen at one of its steps."""
+        if not self.times:
+            return None
         if moment.steps != len(self.times) - 1:
             return f"a run of {len(self.times) - 1} steps; this has {moment.steps}"
         there = self.times[moment.step : moment.step + 2]
@@ -80,11 +90,15 @@ class Gate(ABC):
     def observe(self, memory: Any, moment: Moment, call: Call, outputs: Features) -> None:  # noqa: B027 (may do nothing)
         """A site of the first branch was computed in full."""
 
+    def observes(self, moment: Moment) -> bool:
+        """Whether what is computed now can be of use for a forecast."""
+        return True
+
     def wants_check(self, memory: Any, moment: Moment) -> bool:
         """Whether the forecasts of this step are to be checked at the last block."""
         return False
 
-    def check(self, memory: Any, moment: Moment, drafted: Features, exact: Features) -> bool:
+    def check(self, memory: Any, moment: Moment, drafted: Features, exact: Features, ranks: Any = None) -> bool:
         """The last block gave ``drafted`` from forecasts, and ``exact`` without. Returns whether this very step is to
         be computed in full after all."""
         return False
@@ -192,7 +206,13 @@ class From(Static):
 
     def __post_init__(self) -> None:
         if not 0 <= self.begin < self.end <= 1:
-            raise ValueError(f"A part of a run goes from a share to a larger one; given {self.begin} to {self.end}.")
+            raise ValueError(
+                f"A part of a run goes from a share of its steps to a larger one; given {self.begin} to {self.end}. "
+                "delta_dit's switch lies between 0 and 1."
+            )
+
+    def observes(self, moment: Moment) -> bool:
+        return round(self.begin * moment.steps) <= moment.step < round(self.end * moment.steps)
 
     def schedule(self, steps: int) -> Schedule:
         first, last = round(self.begin * steps), round(self.end * steps)

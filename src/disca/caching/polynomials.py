@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from disca.caching.forecasts import Forecast, detached
+from disca.errors import check_choice
 from disca.features import Call, Features, Moment
 
 
@@ -40,10 +41,10 @@ class Taylor(Forecast[Terms]):
     begin: int = 0
 
     def __post_init__(self) -> None:
-        if self.order < 0:
+        if isinstance(self.order, bool) or not isinstance(self.order, int) or self.order < 0:
             raise ValueError(f"order must be 0 (reuse), 1 (a line) or more; given {self.order}.")
-        _check_choice("form", self.form, ("published", "newton"))
-        _check_choice("variable", self.variable, ("step", "time"))
+        check_choice("form", self.form, ("published", "newton"))
+        check_choice("variable", self.variable, ("step", "time"))
 
     def start(self) -> Terms:
         return Terms()
@@ -241,8 +242,3 @@ def _sum_tensors(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
 def _wide(tensor: Tensor) -> Tensor:
     """At least float32: differences of half-precision numbers are mostly rounding."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
-    if given not in choices:
-        raise ValueError(f"{option} must be one of {', '.join(choices)}; given {given!r}.")

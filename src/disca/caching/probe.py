@@ -33,7 +33,8 @@ class Probe:
 
     def _check(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         output = forward(*args, **kwargs)
-        self._visit.check(self._adapter.features(output), partial(self._exact, forward, args, kwargs))
+        exact = partial(self._exact, forward, args, kwargs)
+        self._visit.check(self._adapter.features(output), exact, hooks.ranks_of(self._host))
         return output
 
     def _exact(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Features:

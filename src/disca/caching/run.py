@@ -125,6 +125,9 @@ class Run:
         if not self.is_full(rule, place, site, call):
             return rule.how.predict(progress.forecasts[key], moment, call)
         outputs = call.compute(*call.inputs)
+        if not rule.when.observes(moment):
+            progress.forecasts.pop(key, None)
+            return outputs
         rule.how.observe(progress.forecasts.setdefault(key, rule.how.start()), moment, call, outputs)
         if moment.branch == progress.branches[0]:
             rule.when.observe(progress.gates[place], moment, call, outputs)
@@ -165,15 +168,17 @@ class Run:
         rule.how.observe_part(memory, moment, name, call, outputs)
         return outputs
 
-    def check(self, rule: Rule, place: Place, drafted: Features, exact: Callable[[], Features]) -> None:
-        """The last block gave ``drafted``: let the gate compare, where there were forecasts and it wants to."""
+    def check(self, rule: Rule, place: Place, drafted: Features, exact: Callable[[], Features], ranks: Any) -> None:
+        """The last block gave ``drafted``: let the gate compare, where there were forecasts and it wants to. Where it
+        decides about this very step, the first branch decides for all."""
         progress, moment = self._progress, self._now()
         memory = progress.gates.get(place)
-        if self._aside or progress.full.get(place, True) or not rule.when.wants_check(memory, moment):
+        later = "same_step" in rule.reads and moment.branch != progress.branches[0]
+        if self._aside or later or progress.full.get(place, True) or not rule.when.wants_check(memory, moment):
             return
         with self.aside():
             truth = exact()
-        self._rejected = rule.when.check(memory, moment, drafted, truth)
+        self._rejected = rule.when.check(memory, moment, drafted, truth, ranks)
 
     def rejected(self, place: Place) -> bool:
         """Whether the last check made this step a full one; from here on it is."""
@@ -272,8 +277,8 @@ class _Visitor:
     def part(self, site: str, name: str, call: Call) -> Features:
         return self.run.part(self.rule, self.place, site, name, call)
 
-    def check(self, drafted: Features, exact: Callable[[], Features]) -> None:
-        self.run.check(self.rule, self.place, drafted, exact)
+    def check(self, drafted: Features, exact: Callable[[], Features], ranks: Any = None) -> None:
+        self.run.check(self.rule, self.place, drafted, exact, ranks)
 
     def rejected(self) -> bool:
         return self.run.rejected(self.place)

@@ -42,8 +42,9 @@ class Visit(Protocol):
         """Something that runs only for a site is about to be evaluated."""
         ...
 
-    def check(self, drafted: Features, exact: Callable[[], Features]) -> None:
-        """The last block gave ``drafted`` from forecasts; ``exact()`` computes it without."""
+    def check(self, drafted: Features, exact: Callable[[], Features], ranks: Any = None) -> None:
+        """The last block gave ``drafted`` from forecasts, of tokens split over ``ranks``; ``exact()`` computes it
+        without."""
         ...
 
     def rejected(self) -> bool:

@@ -104,7 +104,7 @@ class _Layer:
     def _part(self, part: str, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         module, streams = getattr(self.block, part), self._streams(part)
         given = _tokens(args, kwargs, streams)
-        self.lead = self.lead or given
+        self.lead = given if part == self.layer.parts[0] else self.lead or given
         width = getattr(module, "out_features", given[0].shape[-1])
 
         def nothing() -> Features:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from disca.caching.gates import Gate, MadeFor
 from disca.caching.polynomials import Taylor, Terms
+from disca.errors import check_choice
 from disca.features import Call, Features, Moment
 
 
@@ -80,6 +81,7 @@ class Drift(Accumulating):
 
     def __post_init__(self) -> None:
         _check_threshold(self.threshold)
+        check_choice("signal", self.signal, ("modulated", "time_embedding", "time_projection"))
         if not self.polynomial:
             raise ValueError("A polynomial needs at least one coefficient.")
 
@@ -153,20 +155,18 @@ class InputChange(Accumulating):
     def measure(self, memory: Watched, moment: Moment, call: Call) -> float | None:
         (now,) = call.inputs
         before = memory.tensors.get("latents")
-        memory.tensors["latents"] = now.detach()
+        memory.tensors["latents"] = now.detach().clone()  # the caller may change its own
         if before is None or memory.rate is None:
             return None
         change, size = _means(now - before), _means(memory.tensors["output"])
         return float((memory.rate * change / size).max())
 
     def observe(self, memory: Watched, moment: Moment, call: Call, outputs: Features) -> None:
-        if memory.tensors.get("at") is call.inputs[0]:  # another branch of a step: the first was watched
-            return
         latents, output = memory.tensors.get("full"), memory.tensors.get("output")
         if latents is not None and output is not None:
             moved = _means(call.inputs[0] - latents).clamp_min(torch.finfo(torch.float32).tiny)
             memory.rate = float((_means(outputs[0] - output) / moved).max())
-        memory.tensors |= {"full": call.inputs[0].detach(), "output": outputs[0].detach()}
+        memory.tensors |= {"full": memory.tensors["latents"], "output": outputs[0].detach().clone()}
 
 
 @dataclass(frozen=True)
@@ -240,6 +240,8 @@ class Verified(Gate):
 
     def __post_init__(self) -> None:
         _check_threshold(self.base)
+        check_choice("error_form", self.error_form, ("elements", "norms"))
+        check_choice("verdict", self.verdict, ("next", "same"))
         if not 0 < self.decay <= 1 or self.floor < 0 or not 1 <= self.fewest <= self.most:
             raise ValueError(
                 "decay is in (0, 1], floor at least 0, and 1 <= fewest <= most; given "
@@ -255,7 +257,8 @@ class Verified(Gate):
         return max(self.base * self.decay ** (moment.step / moment.steps), self.floor)
 
     def bounds(self, steps: int) -> tuple[int, int]:
-        return (-(-steps // (self.most + 1)), steps if self.verdict == "same" else -(-steps // 2))
+        interval = self.fewest if self.verdict == "same" else self.fewest + 1
+        return (-(-steps // (self.most + 1)), min(steps, -(-steps // interval) + self.warmup - 1))
 
     def start(self) -> Checked:
         return Checked(drafts=-1)  # nothing was computed yet
@@ -275,8 +278,10 @@ class Verified(Gate):
     def wants_check(self, memory: Checked, moment: Moment) -> bool:
         return memory.drafts >= self.fewest and (self.verdict == "same" or memory.drafts < self.most)
 
-    def check(self, memory: Checked, moment: Moment, drafted: Features, exact: Features) -> bool:
+    def check(self, memory: Checked, moment: Moment, drafted: Features, exact: Features, ranks: Any = None) -> bool:
         error = draft_error(drafted[0], exact[0], self.error_form)
+        if ranks is not None:
+            dist.all_reduce(error, dist.ReduceOp.MAX, group=ranks)
         memory.error = error if memory.error is None else torch.maximum(memory.error, error)
         if self.verdict == "next" or float(error) <= self.threshold(moment):
             return False

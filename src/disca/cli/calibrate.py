@@ -22,7 +22,7 @@ class Calibrate(MethodOptions):
 
     disca calibrate magcache --model lab-base --steps 50 --wanted 15 --skips 6 --output magcache.json
 
-    disca calibrate speca --model path/to/pipeline --prompts prompts.txt --steps 50 --wanted 12 --output speca.json
+    disca calibrate speca --model path/to/pipeline --prompts prompts.txt --steps 50 --wanted 8 --output speca.json
 
     Use it with disca.from_calibration("speca.json"), or give its file to --constants of teacache and magcache.
     """
@@ -61,7 +61,6 @@ def calibrate(options: Calibrate) -> None:
     if options.steps < 2:
         raise ValueError(f"--steps is the number of sampling steps, at least 2, not {options.steps}.")
     check_writable(options.output.parent)
-    given = {name: value for name, value in options.given().items() if name != "constants" or value}
     pipe = open_pipeline(options.model)
     pipe.set_progress_bar_config(disable=True)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
@@ -71,9 +70,14 @@ def calibrate(options: Calibrate) -> None:
             bar.update(line, advance=1, description=what)
 
         found = measure(
-            pipe, options.method, _sampler(pipe, prompts, options), prompts, wanted=options.wanted, options=given,
+            pipe,
+            options.method,
+            _sampler(pipe, prompts, options),
+            prompts,
+            wanted=options.wanted,
+            options=options.given(),
             progress=one_more,
-        )  # fmt: skip
+        )
     found.save(options.output)
     reached = f" {found.reached:g} of {options.steps} steps are full." if found.reached is not None else ""
     print(f"Wrote {options.output}: {options.method} on {found.transformer}, {dict(found.options)}.{reached}")

@@ -66,12 +66,15 @@ def answer_for(options: ScheduleOptions) -> dict[str, Any]:
     known = len(plans) == len(gates)
     full = sorted(set.intersection(*plans)) if known else None
     bounds = [gate.bounds(options.steps) for gate in gates]
+    low = (
+        bounds[0][0] if len(set(gates)) == 1 else 1
+    )  # rules that are full at different steps may share the first alone
     return {
         "method": options.method,
         "options": {name: value for name, value in (defaults | options.given()).items() if value is not None},
         "steps": options.steps,
         "full_steps": full,
-        "bounds": [len(full)] * 2 if full is not None else [min(low for low, _ in bounds), min(h for _, h in bounds)],
+        "bounds": [len(full)] * 2 if full is not None else [low, min(high for _, high in bounds)],
     }
 
 

@@ -39,6 +39,12 @@ class Method:
         """Names of what the function takes."""
         return tuple(signature(self.function).parameters)
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Those without a default."""
+        parameters = signature(self.function).parameters.values()
+        return tuple(one.name for one in parameters if one.default is one.empty)
+
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -80,6 +86,9 @@ def from_name(name: str, **options: Any) -> Policy:
             raise ValueError(unknown(f"option of {name}", option, method.options))
     if "predictor" in method.options and "predictor" not in options:
         raise ValueError(f"The policy {name} needs a predictor, made for the host it is attached to.")
+    missing = [name for name in method.required if name not in options]
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)}; see disca.{name}.")
     return method.function(**options)
 
 

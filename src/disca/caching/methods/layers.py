@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from disca.caching.forecasts import Reuse
-from disca.caching.gates import Alternate, Broadcast, Narrowing, Static
+from disca.caching.gates import Alternate, Broadcast, Every, Given, Narrowing, OneOf, Static
 from disca.caching.methods.when import FullSteps, gate
 from disca.caching.policy import Policy, Rule
 from disca.caching.polynomials import Hermite, Relational, Taylor
@@ -139,7 +139,7 @@ def toca(
     The other arguments are those of :func:`disca.reuse`.
     """
     when = _token_gate(adaptive, full_steps, every, warmup, phase, force_last)
-    how = FreshTokens(ratio, score, every or 1, 0.25, layer_weight, step_weight, bonus, cell)
+    how = FreshTokens(ratio, score, _interval(when), 0.25, layer_weight, step_weight, bonus, cell)
     return (Rule(ATTENTION, when, Reuse()), Rule(FEED_FORWARD, when, how))
 
 
@@ -163,7 +163,7 @@ def duca(
     by turns a conservative and an aggressive one. The arguments are those of :func:`toca`.
     """
     when = gate(full_steps, every, warmup, phase, force_last)
-    how = FreshTokens(ratio, score, every or 1, 0.25, layer_weight, step_weight, bonus, cell)
+    how = FreshTokens(ratio, score, _interval(when), 0.25, layer_weight, step_weight, bonus, cell)
     return (
         Rule(Trunk(), Alternate(when), Reuse()),
         Rule(ATTENTION, when, Reuse()),
@@ -238,6 +238,16 @@ def rfc(
             Relational(order),
         ),
     )
+
+
+def _interval(when: Static) -> int:
+    """About how many steps apart full ones are."""
+    if isinstance(when, (Every, Narrowing)):
+        return when.n
+    full = (
+        when.full_steps if isinstance(when, Given) else when.schedules[0].full_steps if isinstance(when, OneOf) else ()
+    )
+    return max(1, round(full[-1] / (len(full) - 1))) if len(full) > 1 else 1
 
 
 def _token_gate(
