@@ -1,6 +1,7 @@
 """Write the tables of README and docs from the records: `python benchmarks/tables.py`, or `--check` to compare only.
 
-A table stands between `<!-- records: FILE COLUMN... -->` and `<!-- end -->`; FILE is in benchmarks/records.
+A table stands between `<!-- records: FILE COLUMN... -->` and `<!-- end -->`; FILE is in benchmarks/records. `FILE:RUN`
+takes the rows that are compared with that full run, ordered by what they cost.
 """
 
 from __future__ import annotations
@@ -39,13 +40,23 @@ COLUMNS = {
     "l2": ("relative L2", lambda r: spread(r, "relative_l2", 3)),
     "semantics": ("all three right, %", lambda r: spread(r, "semantic_accuracy", 1, 100)),
     "frechet": ("Fréchet", lambda r: f"{r.frechet:.2f}" if r.frechet is not None else ""),
+    "mean": ("full steps", lambda r: f"{r.extra.get('mean_full_steps', len(r.full_steps)):.3g}"),
+    "held": ("held, kB", lambda r: f"{r.bytes_held / 1000:.0f}" if r.bytes_held is not None else ""),
+    "ssim": ("SSIM", lambda r: spread(r, "ssim", 3)),
+    "moves": ("motion", lambda r: spread(r, "motion", 2)),
+    "flicker": ("flicker", lambda r: spread(r, "flicker", 2)),
+    "error": ("failed", lambda r: str(r.extra.get("error", ""))[:80]),
     "motion": ("motion, px", lambda r: f"{r.extra['amplitude']:.2f}"),
 }
 
 
 def table(file: str, columns: list[str]) -> str:
     """One table in Markdown, with a link to its records."""
+    file, _, run = file.partition(":")
     rows = read(ROOT / "benchmarks" / "records" / file)
+    if run:
+        own = [row for row in rows if run in (row.name, row.reference) or f"{run}_batch1" in (row.name, row.reference)]
+        rows = sorted(own, key=lambda row: (-row.transformer_evaluations, row.relative_l2 or 0.0))
     lines = [
         "| " + " | ".join(COLUMNS[name][0] for name in columns) + " |",
         "|" + "---|" + "--:|" * (len(columns) - 1),

@@ -50,6 +50,7 @@ def test_options_arrive_as_they_were_given() -> None:
         (["schedule", "reuse", "--steps", "4", "--full-steps", "0", "7"], "Full step 7"),
         (["schedule", "reuse", "--steps", "0", "--every", "2"], "--steps"),
         (["report", "missing.jsonl"], "missing.jsonl"),
+        (["bench", "--suite", "real-size", "--output", "out"], "needs a GPU"),
         (["train", "missing.toml"], "missing.toml"),
         (["sample", "a red one", "--output", "clip.avi"], "clip.avi"),
         (["lab", "show", "--prompts", "0"], "--prompts"),

@@ -25,6 +25,8 @@ class Bench:
 
     disca bench --model path/to/pipeline --steps 50 --method "reuse(every=5)" --prompts "a paper boat" --output runs/b
 
+    disca bench --suite real-size --output runs/real
+
     disca bench --suite vbench --vbench-info VBench_full_info.json --model path/to/pipeline --steps 50 --output runs/c
 
     The same command goes on where it was interrupted.
@@ -60,8 +62,9 @@ class Bench:
     """Frames per second of clips and videos."""
     guidance_scale: float | None = None
     """Given to the pipeline."""
-    suite: Literal["grid", "vbench"] = "grid"
-    """vbench lays out videos as the VBench tool expects them, and reads its results once they are there."""
+    suite: Literal["grid", "vbench", "real-size"] = "grid"
+    """real-size times models of true size with random weights on your GPU. vbench lays out videos as the VBench tool
+    expects them, and reads its results once they are there."""
     vbench_info: Path | None = None
     """VBench's list of prompts and dimensions, VBench_full_info.json."""
     vbench_results: tuple[Path, ...] = ()
@@ -82,8 +85,8 @@ def bench(options: Bench) -> None:
     if options.cell:
         bench_cell(options.output, options.cell, load)
         return
-    if options.suite == "vbench":
-        vbench(options)
+    if options.suite != "grid":
+        {"vbench": vbench, "real-size": real_size}[options.suite](options)
         return
     result = measure(grid_of(options), options.output, load)
     clips = write_clips(options.output, result.clips, options.fps)
@@ -118,6 +121,33 @@ def vbench(options: Bench) -> None:
     print(f"Wrote {len(videos)} videos for each row into {options.output / VIDEOS}. Then, for each row:")
     print(f"  vbench evaluate --videos_path {options.output / VIDEOS}/ROW --dimension DIMENSION")
     print(f"  disca bench --suite vbench --output {options.output} --vbench-results RESULTS_eval_results.json")
+
+
+def real_size(options: Bench) -> None:
+    """Time full and forecast steps of models of true size, and write each record as it comes.
+
+    Raises:
+        ValueError: there is no GPU.
+    """
+    import torch
+    from rich.progress import Progress
+
+    from disca.bench import real_size as real
+    from disca.bench.subjects import SUBJECTS, jobs
+
+    if not torch.cuda.is_available():
+        raise ValueError("--suite real-size needs a GPU. What a step costs is derived by: disca describe MODEL --size.")
+    with Progress() as progress:
+        bar = progress.add_task("measuring", total=None)
+        found = real.run(
+            options.output / "records.jsonl",
+            jobs(SUBJECTS, small=False, compiled=True),
+            real.Bench(torch.device("cuda"), torch.bfloat16),
+            report=lambda record, done, count: progress.update(
+                bar, completed=done, total=count, description=record.name
+            ),
+        )
+    print(f"{len(found)} records in {options.output / 'records.jsonl'}")
 
 
 def _pixels(frames: Any) -> Any:
