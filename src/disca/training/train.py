@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -42,18 +43,28 @@ def train(
     if checkpoints(folder) and not resume:
         raise ValueError(f"{folder} already holds a run. Continue it with --resume, or give another --output.")
     check_writable(folder)
+    with _no_denormals():
+        together = processes()
+        size, _ = share(settings.batch, settings.microbatch)
+        source = clips.find(settings.source, settings.model, where=str(path))
+        loop = Loop(settings, stage.task(replace(settings, batch=size), source), folder)
+        if not (resume and loop.resume()) and together.is_main_process:
+            (folder / "log.jsonl").unlink(missing_ok=True)
+        together.wait_for_everyone()
+        measures = loop.run()
+        if together.is_main_process:
+            _describe(folder / "final", settings, measures)
+        return folder / "final"
+
+
+@contextmanager
+def _no_denormals() -> Iterator[None]:
+    """Numbers too small to matter are 0 inside: on a CPU they make steps many times slower."""
     torch.set_flush_denormal(True)
-    together = processes()
-    size, _ = share(settings.batch, settings.microbatch)
-    source = clips.find(settings.source, settings.model, where=str(path))
-    loop = Loop(settings, stage.task(replace(settings, batch=size), source), folder)
-    if not (resume and loop.resume()) and together.is_main_process:
-        (folder / "log.jsonl").unlink(missing_ok=True)
-    together.wait_for_everyone()
-    measures = loop.run()
-    if together.is_main_process:
-        _describe(folder / "final", settings, measures)
-    return folder / "final"
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _describe(folder: Path, settings: Recipe, measures: dict[str, float]) -> None:
