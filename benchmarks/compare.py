@@ -1,9 +1,9 @@
 """Every published cache on the lab, side by side: `python benchmarks/compare.py`.
 
 First the constants and thresholds of the methods that need some are measured on training prompts, into
-benchmarks/calibrations (what is there is kept); then the grid is written to benchmarks/grids/lab.toml; then `disca bench`
-runs it into the folder that --output names, and the records are copied to benchmarks/records/lab_bench.jsonl. Interrupted,
-it goes on where it was.
+benchmarks/calibrations (what is there is kept); then the grid is written to benchmarks/grids/lab.toml; then
+`disca bench` runs it into the folder that --output names, and the records are copied to
+benchmarks/records/lab_bench.jsonl. Interrupted, it goes on where it was.
 """
 
 from __future__ import annotations
