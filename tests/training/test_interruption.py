@@ -36,8 +36,9 @@ def same(one: Path, other: Path, *names: str) -> bool:
 
 
 def start(path: Path, output: Path, *more: str) -> subprocess.Popen[bytes]:
-    """A run in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "src", ROOT)))}
+    """A run in a process of its own, on as many threads as here: sums depend on their number."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "src", ROOT)))
     command = [sys.executable, "-m", "disca.cli", "train", str(path), "--output", str(output), "--resume", *more]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
