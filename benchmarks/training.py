@@ -45,7 +45,7 @@ SEEDS = (0, 1, 2)
 PAIRS = 200
 BATCH = 25
 STEPS = (20, 10, 8, 4)
-STUDENT_BUDGET, PREDICTOR_BUDGET = 20.7, 11.2
+STUDENT_BUDGET, PREDICTOR_BUDGET = 27.6, 11.2
 LISTS = (Schedule(8, (0, 2, 4, 7)), Schedule(20, (0, 1, 2, 5, 9, 13, 17, 19)))
 
 
@@ -110,6 +110,11 @@ class Job:
     iterations: int
     folder: Path
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"variant": self.variant.label, "seed": self.seed, "iterations": self.iterations}
+
     def train(self, *more: str) -> Path:
         """The result, trained as far as it is not yet."""
         final = self.folder / "final"
@@ -134,17 +139,15 @@ def students(budget: float, runs: Path) -> list[Row]:
     """Rows of the first table."""
     teacher = model("distilled")
     rows = [row("base_200", "base, guided, 200 steps", model("base"), 200)]
+    rows += [row("teacher_200", "teacher, 200 plain steps", teacher, 200)]
     rows += [row(f"teacher_{n}", f"teacher, {n} plain steps", teacher, n) for n in STEPS]
     for job in jobs(STUDENTS, budget, runs):
         pipe = LabPipeline.from_pretrained(job.train())
         pipe.set_progress_bar_config(disable=True)
         one = Model(pipe=pipe, call={"guidance_scale": GUIDANCE}, student=True, measure=judged())
-        label = f"{job.variant.label}, seed {job.seed}"
-        rows += [
-            row(f"{job.variant.name}_{job.seed}_{n}", f"{label}, {n} steps", one, n, variant=job.variant.name)
-            for n in STEPS
-        ]
-    return [compared(one, "base_200") for one in rows]
+        name, label = f"{job.variant.name}_{job.seed}", f"{job.variant.label}, seed {job.seed}"
+        rows += [row(f"{name}_{n}", f"{label}, {n} steps", one, n, **job.about) for n in STEPS]
+    return compared(rows, "base_200", "teacher_200")
 
 
 def predictors(budget: float, runs: Path) -> list[Row]:
@@ -153,14 +156,18 @@ def predictors(budget: float, runs: Path) -> list[Row]:
     rows = [row(f"full_{one.steps}", f"student, {one.steps} full steps", student, one.steps) for one in LISTS]
     for one in LISTS:
         for name, method in (("reuse", reuse), ("taylor", taylor)):
-            rows.append(row(f"{name}_{one.steps}", name, student, one.steps, method(full_steps=one), name))
+            rows.append(row(f"{name}_{one.steps}", name, student, one.steps, method(full_steps=one)))
     for job in jobs(PREDICTORS, budget, runs):
         predictor = Predictor.from_pretrained(job.train(*_before(budget, runs, job))).eval().requires_grad_(False)
         for one in LISTS:
             name = f"{job.variant.name}_{job.seed}_{one.steps}"
             label = f"{job.variant.label}, seed {job.seed}, {one.steps} steps"
-            rows.append(row(name, label, student, one.steps, disca(predictor, full_steps=one), job.variant.name))
-    return [compared(one, f"full_{one.trial.steps}") for one in rows]
+            rows.append(row(name, label, student, one.steps, disca(predictor, full_steps=one), **job.about))
+    return [
+        found
+        for steps in (one.steps for one in LISTS)
+        for found in compared([one for one in rows if one.trial.steps == steps], f"full_{steps}")
+    ]
 
 
 def _before(budget: float, runs: Path, job: Job) -> tuple[str, ...]:
@@ -173,18 +180,25 @@ def _before(budget: float, runs: Path, job: Job) -> tuple[str, ...]:
     return (f"objective.predictor={json.dumps(str(path))}",)
 
 
-def row(name: str, label: str, of: Model, steps: int, policy: Any = (), variant: str = "none") -> Row:
-    """One row to sample."""
+def row(name: str, label: str, of: Model, steps: int, policy: Any = (), **about: Any) -> Row:
+    """One row to sample; ``about`` is which variant and seed made what it samples with."""
     trial = Trial(name=name, model=of, steps=steps, policy=policy, batch=BATCH)
-    return Row(name=name, label=label, trial=trial, policy="none" if not policy else name, extra={"variant": variant})
+    return Row(name=name, label=label, trial=trial, policy="none" if not policy else name, extra=about)
 
 
-def compared(one: Row, reference: str) -> Row:
-    """With the row that it is compared with."""
-    known = () if one.name == reference else (reference,)
-    return replace(
-        one, trial=replace(one.trial, references=known), reference=known[0] if known else None, over=reference
-    )
+def compared(rows: list[Row], *references: str) -> list[Row]:
+    """Each row beside each of some runs, which come first in the list; named ``ROW_to_RUN`` from the second on."""
+    found = []
+    for place, run in enumerate(references):
+        for one in rows:
+            known = tuple(
+                name for name in references if name != one.name and one.name not in references[: references.index(name)]
+            )
+            trial = replace(one.trial, references=known)
+            name = one.name if not place else f"{one.name}_to_{run}"
+            if one.name == run or run in known:
+                found.append(replace(one, name=name, trial=trial, reference=run if run in known else None, over=run))
+    return found
 
 
 def values(found: Record, reference: Record) -> dict[str, Any]:
