@@ -13,7 +13,7 @@ from pathlib import Path
 from disca.records import Record, read
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/results.md", "docs/comparison.md")
 PATTERN = re.compile(r"(<!-- records: (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,8 +29,14 @@ def spread(record: Record, name: str, digits: int, scale: float = 1.0) -> str:
     return f"{text} ({low:.{digits}f}–{high:.{digits}f})"
 
 
+def label(record: Record) -> str:
+    """What a row is called; measured constants by three digits, and their file, which the record names, left out."""
+    text = re.sub(r", constants='[^']*'", "", record.extra.get("label", record.name))
+    return re.sub(r"\d+\.\d{4,}", lambda found: f"{float(found[0]):.3g}", text)
+
+
 COLUMNS = {
-    "method": ("", lambda r: r.extra.get("label", r.name)),
+    "method": ("", label),
     "full": ("full steps", lambda r: " ".join(map(str, r.full_steps)) if len(r.full_steps) < r.steps else "all"),
     "evaluations": ("evaluations", lambda r: str(r.transformer_evaluations)),
     "seconds": ("s / clip", lambda r: f"{r.seconds:.3f}" if r.seconds else ""),
