@@ -123,20 +123,21 @@ class _Blocks:
         before: int = 0,
     ) -> None:
         self._host, self._adapter, self._places, self._visit = host, adapter, places, visit
+        self._stacks = {name: hooks.original(host, name) for name in dict.fromkeys(name for name, _ in places)}
         self._before = self._runs(places[:before])  # blocks that run in any case, ahead of the site
         self._site = self._runs(places[before:])
         self._splits = hooks.Splits(self._block(0))
-        self._ranks = hooks.ranks_of(host)
+        self._ranks = hooks.ranks_of(self._block(0))
         self.time: TimeEmbedding | None = None
 
     def _runs(self, places: Sequence[tuple[str, int]]) -> list[tuple[nn.ModuleList, slice]]:
         """Stretches of blocks, by the stack they are in."""
         runs = {name: [index for other, index in places if other == name] for name, _ in places}
-        return [(hooks.original(self._host, name), slice(run[0], run[-1] + 1)) for name, run in runs.items()]
+        return [(self._stacks[name], slice(run[0], run[-1] + 1)) for name, run in runs.items()]
 
     def _block(self, place: int) -> nn.Module:
         name, index = self._places[place]
-        return hooks.original(self._host, name)[index]
+        return self._stacks[name][index]
 
     def install(self, undo: ExitStack) -> None:
         """Take their places in the stacks."""
