@@ -16,16 +16,18 @@ from torch import Tensor, nn
 
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
+from disca.features import Features, Wants
 from disca.flow.path import point, sigmas
 from disca.meanflow.second_time import SecondTime
 from disca.objectives import Loss, forecast_error, relative_error, token_error
 from disca.objectives.adversarial import TIMES, DiscriminatorTime, Form
-from disca.predictor.network import Predictor
+from disca.predictor.network import Cached, Init, Predictor, Residual
 from disca.schedules import Schedule
 from disca.training.clips import Draw, Source
 from disca.training.critic import Critic
 from disca.training.distill import drawn, drawn_scale, shift_of, within
 from disca.training.host import AnyHost, Host, embeds_guidance, hosted, prepared
+from disca.training.lora import add_low_rank, fused
 from disca.training.recipe import Recipe
 from disca.training.rollouts import Pair, final_state, rollout, same_noise
 
@@ -35,8 +37,13 @@ class Fit:
     """Options of the stage ``predictor``."""
 
     blocks: int = 2
-    residual: str = "cache"
-    init: str = "host"
+    residual: Residual = "cache"
+    cached: Cached = "output"
+    history: int = 1
+    timed: bool = False
+    init: Init = "host"
+    """What the predictor is made of; see :class:`disca.predictor.network.Predictor`. A recipe with ``lora.rank`` trains
+    low-rank changes of its blocks instead of them; what is exported has them in its weights."""
     predictor: str = ""
     """Folder of a predictor to go on from, such as one fitted without the adversarial term."""
     steps: tuple[int, ...] = (8, 20)
@@ -199,27 +206,33 @@ class FitTask:
             found = Predictor.from_pretrained(options.predictor)
             found.matches(self.base)
         else:
-            found = Predictor.from_host(self.base, depth=options.blocks, residual=options.residual, init=options.init)
+            found = Predictor.from_host(
+                self.base,
+                depth=options.blocks,
+                residual=options.residual,
+                cached=options.cached,
+                history=options.history,
+                timed=options.timed,
+                init=options.init,
+            )
         if (found.device, found.dtype) != (self.base.device, torch.float32):  # diffusers warns of every move
             found = found.to(self.base.device, torch.float32)
-        return found.requires_grad_(True)
+        found.requires_grad_(True)
+        if self.recipe.lora.rank:
+            add_low_rank(found.blocks, self.recipe.lora, self.recipe.seed)
+        return found
 
     def _calibrate(self) -> None:
         """The predictor takes its scale, the same on every process, before anything is learned."""
         if self.predictor.config.residual == "none" or bool(self.predictor.calibrated):
             return
-        kept = []
+        spread = _Spread(self.predictor)
         fixed = Draw.fixed(self.recipe.seed)
         clips, noise = drawn(self.source, self.recipe, fixed, self.pipe.device)
         host = self._host(clips, self._scales(len(noise), fixed))
         half = torch.full((len(noise),), 0.5, device=noise.device)
 
-        def calibrate(current: object, cached: object, conditioning: object) -> object:
-            kept.append(cached)
-            return cached
-
-        same_noise(host, calibrate, clips.latents, noise, half, half, 0 * half)
-        self.predictor.calibrate(kept[0])  # type: ignore[arg-type]
+        same_noise(host, spread, clips.latents, noise, half, half, 0 * half)
 
     def _scales(self, count: int, draw: Draw) -> Tensor:
         if embeds_guidance(self.base):
@@ -254,11 +267,17 @@ class FitTask:
             t = 0.02 + 0.98 * t
             r = (t - options.limit * interval).clamp(min=0)
             t, r = within(t, self.source), within(r, self.source)
-            return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap)], [1.0]
+            before = None
+            if self.predictor.wants.history > 1:
+                spacing = torch.rand(len(x0), generator=generator).to(x0.device)
+                before = t + (spacing * (1 - t).clamp(max=options.gap)).clamp(min=1e-3)
+            return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap, before)], [1.0]
         schedule = options.draw(draw.shared)
         times = options.times_of(schedule, self.shift).to(x0)
         asked = options.ask(schedule, times.cpu(), draw.shared)
         first = 0 if options.begin == "noise" else anchor(schedule, min(asked))
+        if self.predictor.wants.history > 1:
+            first = anchor(schedule, max(first - 1, 0))  # a full step has one before it, but the first
         state = noise if options.begin == "noise" else point(x0, noise, times[first].expand(len(x0)))
         pairs = list(rollout(host, self.predictor, state, schedule, times, asked=asked, first=first))
         return pairs, [asked[step] for step in sorted(asked)]
@@ -284,9 +303,23 @@ class FitTask:
         }
 
     def export(self, folder: Path, whole: Callable[[nn.Module], nn.Module]) -> None:
-        whole(self.predictor).save_pretrained(folder)  # type: ignore[operator]
+        predictor = whole(self.predictor)
+        if self.recipe.lora.rank:
+            predictor = fused(predictor)
+        predictor.save_pretrained(folder)  # type: ignore[operator]
 
 
 def _tokens(pair: Pair) -> Tensor:
     passes = zip(pair.forecast_tokens, pair.full_tokens, strict=True)
     return torch.stack([token_error(one, other) for one, other in passes]).mean()
+
+
+class _Spread:
+    """Stands in for a predictor, and shows it the features that it is given."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor, self.wants = predictor, Wants(tail=predictor.wants.tail)
+
+    def __call__(self, current: Features, cached: Features, conditioning: object) -> Features:
+        self.predictor.calibrate(cached)
+        return current

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,9 +20,10 @@ from disca.caching.policy import Policy
 from disca.caching.run import attach
 from disca.features import Features
 from disca.flow.path import expand, integrate, point
+from disca.objectives import relative_error
 from disca.schedules import Schedule
 from disca.training.host import AnyHost
-from disca.training.trunk import asking
+from disca.training.trunk import Ends, asking
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,24 @@ def rollout(
             x = x - expand(t - r, x) * velocity.detach()
 
 
-def same_noise(host: AnyHost, predictor: Any, x0: Tensor, noise: Tensor, t: Tensor, r: Tensor, gap: Tensor) -> Pair:
+def same_noise(
+    host: AnyHost,
+    predictor: Any,
+    x0: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    r: Tensor,
+    gap: Tensor,
+    before: Tensor | None = None,
+) -> Pair:
     """The paper's pair: cache at ``(t, r)``, forecast ``gap`` later, all ``[batch]``, both states on the line from
-    ``noise`` to ``x0``. Costs two evaluations of the base."""
+    ``noise`` to ``x0``. For predictors that hear of two full steps, there is one on that line at ``before`` too. Costs
+    an evaluation of the base for each state."""
     later, end = (t - gap).clamp(min=1e-3), (r - gap).clamp(min=0)
     x = point(x0, noise, later)
     with asking(host, predictor) as trunk:
+        if before is not None:
+            trunk.full(point(x0, noise, before), before, before - (t - r))
         trunk.full(point(x0, noise, t), t, r)
         full = trunk.full(x, later, end, keep=False)
         tokens = trunk.tokens
@@ -93,3 +107,37 @@ def final_state(host: AnyHost, policy: Policy, noise: Tensor, times: Tensor) -> 
     adapter = adapter_for(host.transformer)
     with attach(host.transformer, policy, timesteps=[adapter.timestep_at(time) for time in times[:-1].tolist()]):
         return integrate(host, noise, times)
+
+
+@torch.no_grad()
+def velocity_errors(
+    host: AnyHost, policy: Policy, noise: Tensor, times: Tensor, schedule: Schedule, *, visited: bool = True
+) -> dict[int, Tensor]:
+    """Relative error of the velocity of each forecast step under a policy with that schedule, ``[batch]`` by step: at
+    the states that its own sampler visits, or at those of the run with every step full."""
+    adapter, errors, x = adapter_for(host.transformer), {}, noise
+    steps = [adapter.timestep_at(time) for time in times[:-1].tolist()]
+    with attach(host.transformer, policy, timesteps=steps) as run:
+        for step in range(schedule.steps):
+            t, r = (time.expand(len(x)) for time in times[step : step + 2])
+            velocity = full = host(x, t, r)
+            if not schedule.is_full(step):
+                with run.aside():
+                    full = host(x, t, r)
+                errors[step] = relative_error(velocity, full)
+            x = x - expand(t - r, x) * (velocity if visited else full)
+    return errors
+
+
+@torch.no_grad()
+def recorded(host: AnyHost, noise: Tensor, times: Tensor) -> list[list[Features]]:
+    """What the trunk gave at each step of the run with every step full, one list for each pass of guidance: what
+    :func:`disca.caching.weighted.fitted` is fitted to."""
+    steps: list[tuple[Features, ...]] = []
+    x = noise
+    with Ends(host).heard() as tokens:
+        for t, r in pairwise(times):
+            x = x - (t - r) * host(x, t.expand(len(x)), r.expand(len(x)))
+            steps.append(tuple(tokens))
+            tokens.clear()
+    return [list(run) for run in zip(*steps, strict=True)]
