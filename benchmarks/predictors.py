@@ -45,6 +45,7 @@ from disca.training.clips import Draw
 from disca.training.host import Host
 from disca.training.recipe import load
 from disca.training.rollouts import final_state, recorded, velocity_errors
+from disca.training.steps import Steps
 from disca.training.train import stage_of, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,9 +160,9 @@ class Bench:
             [str(prompt) for prompt in sample(TRAINING, count, 0)], torch.stack([_noise(-1 - i) for i in range(count)])
         )
 
-    def times(self, schedule: Schedule) -> Tensor:
-        """Of the steps."""
-        return sigmas(schedule.steps, self.shift)
+    def times(self, schedule: Schedule) -> Steps:
+        """The steps of a run."""
+        return Steps(sigmas(schedule.steps, self.shift))
 
     def row(self, policy: Policy, schedule: Schedule) -> dict[str, Any]:
         """What a policy does on one list; means over prompts and forecast steps."""
@@ -192,7 +193,7 @@ class Bench:
             self.host.second,
             guidance=torch.full((1,), GUIDANCE),
         )
-        times, x, counts = self.times(schedule), self.noise[:1], {}
+        times, x, counts = self.times(schedule).times, self.noise[:1], {}
         with attach(one.transformer, policy, timesteps=(1000 * times[:-1]).tolist()):
             for step, (t, r) in enumerate(zip(times[:-1, None], times[1:, None], strict=True)):
                 if step in (0, schedule.forecast_steps[-1]):

@@ -17,10 +17,12 @@ from disca.flow.path import sigmas
 from disca.predictor.network import Predictor
 from disca.schedules import Schedule
 from disca.training.clips import Draw
+from disca.training.distill import shift_of
 from disca.training.fit import FitTask
 from disca.training.recipe import Lora, Recipe
 from disca.training.rollouts import final_state, recorded, velocity_errors
 from disca.training.stages import STAGES
+from disca.training.steps import Steps
 from disca.training.train import train
 from tests.families import redraw
 from tests.training.conftest import TinySource, write_recipe
@@ -94,7 +96,7 @@ def test_rollouts_give_the_history_that_the_sampler_gives(chain: dict[str, Path]
     """A forecast that is learned from knows the slope if it comes after the second full step, wherever the rollout
     began, and none before knows it."""
     stage = task("predictor", chain["student"], begin=begin, **{**LISTS, "full_steps": ((0, 2, 4),)}, **LINE)
-    times, seen = sigmas(6, stage.shift), []
+    times, seen = Steps(sigmas(6, shift_of(stage.pipe))), []
     plain = stage.predictor.forward
 
     def heard(current: Any, cached: Any, conditioning: Any, history: Any) -> Any:
@@ -107,11 +109,11 @@ def test_rollouts_give_the_history_that_the_sampler_gives(chain: dict[str, Path]
         stage.loss(Draw.seeded(0, number, iteration=number))
     assert {len(one.slope) for one in seen} == {0, 2}
     for one in seen:
-        step = int((times - float(one.t[0])).abs().argmin())
+        step = int((times.times - float(one.t[0])).abs().argmin())
         full = max(full for full in (0, 2, 4) if full < step)
-        assert float(one.gap[0]) == pytest.approx(float(times[full] - times[step]), abs=1e-6)
+        assert float(one.gap[0]) == pytest.approx(float(times.times[full] - times.times[step]), abs=1e-6)
         if step > 2:
-            assert float(one.spacing[0]) == pytest.approx(float(times[full - 2] - times[full]), abs=1e-6)
+            assert float(one.spacing[0]) == pytest.approx(float(times.times[full - 2] - times.times[full]), abs=1e-6)
         assert bool(one.slope) == (step > 2)
 
 
@@ -136,7 +138,7 @@ def test_the_scale_is_that_of_what_is_cached(chain: dict[str, Path]) -> None:
 
 def test_errors_of_velocities_are_nothing_where_the_forecast_is_the_whole_model(chain: dict[str, Path]) -> None:
     stage = task("predictor", chain["student"], cached="tail", **LINE)
-    host, times = conditioned(stage, 2), sigmas(6, stage.shift)
+    host, times = conditioned(stage, 2), Steps(sigmas(6, shift_of(stage.pipe)))
     noise = torch.randn(2, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     runs = recorded(host, noise, times)
     weighted = (Rule(Trunk(), Given(SCHEDULE.full_steps, 6), fitted(runs, SCHEDULE)),)
@@ -153,7 +155,7 @@ def test_errors_of_velocities_are_nothing_where_the_forecast_is_the_whole_model(
 
 def test_recorded_runs_are_what_the_trunk_gave(chain: dict[str, Path]) -> None:
     stage = task("predictor", chain["student"])
-    host, times = conditioned(stage, 2), sigmas(3, stage.shift)
+    host, times = conditioned(stage, 2), Steps(sigmas(3, shift_of(stage.pipe)))
     noise = torch.randn(2, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     (run,) = recorded(host, noise, times)
     assert len(run) == 3 and all(len(features) == 2 for features in run)

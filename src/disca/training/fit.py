@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
 from disca.features import Features, Wants
-from disca.flow.path import point, sigmas
+from disca.flow.path import point
 from disca.meanflow.second_time import SecondTime
 from disca.objectives import Loss, forecast_error, relative_error, token_error
 from disca.objectives.adversarial import TIMES, DiscriminatorTime, Form
@@ -30,6 +30,7 @@ from disca.training.host import AnyHost, Host, embeds_guidance, hosted, prepared
 from disca.training.lora import add_low_rank, fused
 from disca.training.recipe import Recipe
 from disca.training.rollouts import Pair, final_state, rollout, same_noise
+from disca.training.steps import Steps, confined, part, steps_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +124,15 @@ class Fit:
         """Whether the base's features are looked at."""
         return self.matching > 0 or self.adversarial > 0
 
-    def times_of(self, schedule: Schedule, shift: float) -> Tensor:
-        """Times of the steps of a schedule, ``[steps + 1]`` from 1 to 0."""
+    def steps_with(self, pipe: Any, schedule: Schedule) -> Steps:
+        """The steps of a schedule as the pipeline takes them.
+
+        Raises:
+            ValueError: a scheduler that rollouts cannot follow.
+        """
         if self.times:
-            return torch.tensor(self.times[self.steps.index(schedule.steps)])
-        return sigmas(schedule.steps, shift)
+            return Steps(torch.tensor(self.times[self.steps.index(schedule.steps)], device=pipe.device))
+        return steps_of(pipe.scheduler, schedule.steps, shift_of(pipe), pipe.device)
 
     def draw(self, generator: torch.Generator) -> Schedule:
         """The schedule of one rollout."""
@@ -180,11 +185,9 @@ class FitTask:
         self.pipe = source.pipeline(recipe.start, recipe.seed)
         self.base = self.pipe.transformer.requires_grad_(False).eval()
         self.second: SecondTime | None = getattr(self.pipe, "second_time", None)
-        if getattr(source, "span", (0.0, 1.0)) != (0.0, 1.0) and options.pairs == "rollout":
-            raise ValueError(
-                "The transformer is one of two experts that take turns, and a rollout would cross the boundary between "
-                "them. Fit its predictor with objective.pairs='same_noise'."
-            )
+        self.span: tuple[float, float] = getattr(source, "span", (0.0, 1.0))
+        self.steps = {one.steps: options.steps_with(self.pipe, one) for one in options.schedules}
+        self.own = {one.steps: self._own(one) for one in options.schedules}
         if self.second is not None:
             self.second.requires_grad_(False).install(self.base)
         with torch.random.fork_rng():
@@ -195,7 +198,6 @@ class FitTask:
         self.sharded = tuple(module for module in (self.base, self.second) if module is not None)
         for network in (self.base, self.predictor):
             prepared(network, recipe)
-        self.shift = shift_of(self.pipe)
         self.host = Host(self.base, {}, self.second, shape=getattr(source, "shape", None))
         with torch.no_grad():
             self._calibrate()
@@ -233,6 +235,19 @@ class FitTask:
         half = torch.full((len(noise),), 0.5, device=noise.device)
 
         same_noise(host, spread, clips.latents, noise, half, half, 0 * half)
+
+    def _own(self, schedule: Schedule) -> tuple[Schedule, range]:
+        """A schedule as far as the transformer takes part in it, and the steps that are its own. One that has nothing
+        to forecast there, as random ones may, gives way to the one that the predictor is for."""
+        found, own = confined(schedule, self.steps[schedule.steps].times, self.span)
+        if found.forecast_steps:
+            return found, own
+        if schedule in self.options.schedules:
+            raise ValueError(
+                f"Of the {schedule.steps} steps, {own[0]} to {own[-1]} are those of this transformer, and all of "
+                "them are full. Leave some of them out of full_steps, or fit the predictor of the other expert only."
+            )
+        return self.own[schedule.steps]
 
     def _scales(self, count: int, draw: Draw) -> Tensor:
         if embeds_guidance(self.base):
@@ -272,14 +287,14 @@ class FitTask:
                 spacing = torch.rand(len(x0), generator=generator).to(x0.device)
                 before = t + (spacing * (1 - t).clamp(max=options.gap)).clamp(min=1e-3)
             return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap, before)], [1.0]
-        schedule = options.draw(draw.shared)
-        times = options.times_of(schedule, self.shift).to(x0)
-        asked = options.ask(schedule, times.cpu(), draw.shared)
-        first = 0 if options.begin == "noise" else anchor(schedule, min(asked))
+        schedule, own = self._own(options.draw(draw.shared))
+        steps = self.steps[schedule.steps]
+        asked = options.ask(schedule, steps.times.cpu(), draw.shared)
+        first = own[0] if options.begin == "noise" else anchor(schedule, min(asked))
         if self.predictor.wants.history > 1:
-            first = anchor(schedule, max(first - 1, 0))  # a full step has one before it, but the first
-        state = noise if options.begin == "noise" else point(x0, noise, times[first].expand(len(x0)))
-        pairs = list(rollout(host, self.predictor, state, schedule, times, asked=asked, first=first))
+            first = anchor(schedule, max(first - 1, own[0]))  # a full step has one before it, but the first
+        state = point(x0, noise, steps.times[first].to(x0).expand(len(x0)))
+        pairs = list(rollout(host, self.predictor, state, schedule, steps, asked=asked, first=first))
         return pairs, [asked[step] for step in sorted(asked)]
 
     def validate(self, folder: Path) -> dict[str, float]:
@@ -287,12 +302,13 @@ class FitTask:
         clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.pipe.device)
         host = self._host(clips, torch.full((len(noise),), self.options.scale))
         measures = {}
-        for schedule in self.options.schedules:
-            times = self.options.times_of(schedule, self.shift).to(noise)
-            full = final_state(host, (), noise, times)
-            for name, policy in self._policies(schedule).items():
-                error = relative_error(final_state(host, policy, noise, times), full)
-                measures[f"{name}_{schedule.steps}_{len(schedule.full_steps)}"] = error.mean().item()
+        for chosen in self.options.schedules:
+            (schedule, own), steps = self._own(chosen), self.steps[chosen.steps]
+            x = point(clips.latents, noise, steps.times[own[0]].to(noise).expand(len(noise)))
+            full = final_state(host, (), x, steps, own)
+            for name, policy in self._policies(part(schedule, own)).items():
+                error = relative_error(final_state(host, policy, x, steps, own), full)
+                measures[f"{name}_{chosen.steps}_{len(chosen.full_steps)}"] = error.mean().item()
         return measures
 
     def _policies(self, schedule: Schedule) -> dict[str, Policy]:

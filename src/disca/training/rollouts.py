@@ -19,10 +19,11 @@ from disca.adapters import adapter_for
 from disca.caching.policy import Policy
 from disca.caching.run import attach
 from disca.features import Features
-from disca.flow.path import expand, integrate, point
+from disca.flow.path import point
 from disca.objectives import relative_error
 from disca.schedules import Schedule
 from disca.training.host import AnyHost
+from disca.training.steps import Steps, moved
 from disca.training.trunk import Ends, asking
 
 
@@ -48,7 +49,7 @@ def rollout(
     predictor: Any,
     x: Tensor,
     schedule: Schedule,
-    times: Tensor,
+    steps: Steps,
     *,
     asked: Collection[int],
     first: int = 0,
@@ -59,6 +60,7 @@ def rollout(
     Costs one evaluation of the base for each full step passed and each step asked.
     """
     last = max((step for step in asked if not schedule.is_full(step)), default=-1)
+    times, advance = steps.times, steps.start(first)
     anchor = times[first]
     with asking(host, predictor) as trunk:
         for step in range(first, last + 1):
@@ -73,7 +75,7 @@ def rollout(
             else:
                 with torch.no_grad():
                     velocity = trunk.forecast(x, t, r)
-            x = x - expand(t - r, x) * velocity.detach()
+            x = advance(x, velocity.detach(), step)
 
 
 def same_noise(
@@ -102,22 +104,24 @@ def same_noise(
 
 
 @torch.no_grad()
-def final_state(host: AnyHost, policy: Policy, noise: Tensor, times: Tensor) -> Tensor:
-    """Where the sampler ends from ``noise`` under a policy; every step full where it has no rules."""
-    adapter = adapter_for(host.transformer)
-    with attach(host.transformer, policy, timesteps=[adapter.timestep_at(time) for time in times[:-1].tolist()]):
-        return integrate(host, noise, times)
+def final_state(host: AnyHost, policy: Policy, x: Tensor, steps: Steps, own: range | None = None) -> Tensor:
+    """Where the sampler ends from ``x`` under a policy, every step full where it has no rules. It takes the steps of
+    ``own``, by default all; the policy counts them from the first."""
+    adapter, own = adapter_for(host.transformer), own or range(len(steps))
+    timesteps = [adapter.timestep_at(time) for time in steps.times[own[0] : own[-1] + 1].tolist()]
+    with attach(host.transformer, policy, timesteps=timesteps):
+        return moved(host, x, steps, own)
 
 
 @torch.no_grad()
 def velocity_errors(
-    host: AnyHost, policy: Policy, noise: Tensor, times: Tensor, schedule: Schedule, *, visited: bool = True
+    host: AnyHost, policy: Policy, noise: Tensor, steps: Steps, schedule: Schedule, *, visited: bool = True
 ) -> dict[int, Tensor]:
     """Relative error of the velocity of each forecast step under a policy with that schedule, ``[batch]`` by step: at
     the states that its own sampler visits, or at those of the run with every step full."""
     adapter, errors, x = adapter_for(host.transformer), {}, noise
-    steps = [adapter.timestep_at(time) for time in times[:-1].tolist()]
-    with attach(host.transformer, policy, timesteps=steps) as run:
+    times, advance = steps.times, steps.start()
+    with attach(host.transformer, policy, timesteps=[adapter.timestep_at(time) for time in times[:-1].tolist()]) as run:
         for step in range(schedule.steps):
             t, r = (time.expand(len(x)) for time in times[step : step + 2])
             velocity = full = host(x, t, r)
@@ -125,19 +129,19 @@ def velocity_errors(
                 with run.aside():
                     full = host(x, t, r)
                 errors[step] = relative_error(velocity, full)
-            x = x - expand(t - r, x) * (velocity if visited else full)
+            x = advance(x, velocity if visited else full, step)
     return errors
 
 
 @torch.no_grad()
-def recorded(host: AnyHost, noise: Tensor, times: Tensor) -> list[list[Features]]:
+def recorded(host: AnyHost, noise: Tensor, steps: Steps) -> list[list[Features]]:
     """What the trunk gave at each step of the run with every step full, one list for each pass of guidance: what
     :func:`disca.caching.weighted.fitted` is fitted to."""
-    steps: list[tuple[Features, ...]] = []
-    x = noise
+    found: list[tuple[Features, ...]] = []
+    x, advance = noise, steps.start()
     with Ends(host).heard() as tokens:
-        for t, r in pairwise(times):
-            x = x - (t - r) * host(x, t.expand(len(x)), r.expand(len(x)))
-            steps.append(tuple(tokens))
+        for step, (t, r) in enumerate(pairwise(steps.times)):
+            x = advance(x, host(x, t.expand(len(x)), r.expand(len(x))), step)
+            found.append(tuple(tokens))
             tokens.clear()
-    return [list(run) for run in zip(*steps, strict=True)]
+    return [list(run) for run in zip(*found, strict=True)]
