@@ -1,12 +1,11 @@
 """Draw the figures of docs/, from records and formulas: `python benchmarks/figures.py`, or `--check` to compare only.
 
-Each is one SVG that takes its colours from the page it stands in, and light or dark ones by itself where it stands alone.
+Each is one SVG that takes its colours from the page it stands in; alone, it is light or dark by itself.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from html import escape
@@ -78,8 +77,8 @@ def cost() -> str:
     derived = json.loads((RECORDS / "real_size_derived.json").read_text())
     row = next(row for row in derived["rows"] if (row["model"], row["size"]) == ("hunyuan_video", "704x704x129"))
     share = row["forecast"]["flops"] / row["full"]["flops"]
-    full_steps, high, step, left = (0, 2, 4, 7), 46, 11, 14
-    parts, feet = [], (84, 174, 264)
+    full_steps, high, step, left = (0, 2, 4, 7), 64, 12.4, 14
+    parts, feet = [], (98, 208, 318)
     for foot, words in zip(
         feet,
         (
@@ -89,7 +88,7 @@ def cost() -> str:
         ),
         strict=True,
     ):
-        parts += [text(left, foot - high - 12, words), f'<path d="M{left} {foot}H640" class="grid"/>']
+        parts += [text(left, foot - high - 10, words), f'<path d="M{left} {foot}H640" class="grid"/>']
     for index in range(50):
         for pass_ in range(2):
             parts.append(bar(left + 12.4 * index + 5.6 * pass_, feet[0], 4.6, high, "full"))
@@ -105,7 +104,7 @@ def cost() -> str:
                 "full" if computed else "cheap",
             )
         )
-    return svg("cost", 650, 280, "What a run computes: 100 passes, 8 passes, 4 passes", *parts)
+    return svg("cost", 650, 330, "What a run computes: 100 passes, 8 passes, 4 passes", *parts)
 
 
 def step() -> str:
@@ -144,12 +143,12 @@ def interval() -> str:
 
     def at(time: float) -> tuple[float, float]:
         """Where the path is: right is noise."""
-        return 70 + 500 * time, 60 + 150 * (1 - time) ** 2 + 26 * math.sin(2.4 * time)
+        return 40 + 500 * time, 40 + 180 * (1 - time) ** 2.5
 
     def slope(time: float) -> tuple[float, float]:
-        return 500, -300 * (1 - time) + 26 * 2.4 * math.cos(2.4 * time)
+        return 500, -450 * (1 - time) ** 1.5
 
-    t, r = 0.8, 0.3
+    t, r = 0.75, 0.2
     points = " ".join("{:.1f},{:.1f}".format(*at(n / 60)) for n in range(61))
     (x, y), (right, down) = at(t), slope(t)
     landed = (x - (t - r) * right, y - (t - r) * down)
@@ -160,12 +159,12 @@ def interval() -> str:
         f'<path d="M{x:.1f} {y:.1f}L{landed[0]:.1f} {landed[1]:.1f}" class="line" stroke-dasharray="5 4"/>',
         f'<path d="M{x:.1f} {y:.1f}L{goal[0]:.1f} {goal[1]:.1f}" class="chord"/>',
         *marks,
-        text(x + 4, y - 14, "t"),
-        text(goal[0] - 16, goal[1] + 18, "r"),
-        text(landed[0] - 6, landed[1] - 12, "where the velocity at t leads: off the path", "soft"),
-        text((x + goal[0]) / 2 + 10, (y + goal[1]) / 2 + 26, "the mean velocity u(x, t, r): onto it", "cheap"),
-        text(at(0)[0] - 10, at(0)[1] + 22, "data", "soft", "middle"),
-        text(at(1)[0] + 6, at(1)[1] + 26, "noise", "soft", "middle"),
+        text(x, y - 12, "x at t", anchor="middle"),
+        text(goal[0] - 8, goal[1] + 20, "r", anchor="end"),
+        text(40, landed[1] - 26, "along the velocity at t: off the path", "soft"),
+        text((x + goal[0]) / 2 + 14, (y + goal[1]) / 2 + 26, "along the mean velocity u(x, t, r): onto it", "cheap"),
+        text(at(0)[0], at(0)[1] + 24, "data", "soft", "middle"),
+        text(at(1)[0] + 8, at(1)[1] + 5, "noise", "soft"),
     ]
     return svg("interval", 640, 260, "One long step along a velocity, and along a mean velocity", *parts)
 
@@ -199,7 +198,9 @@ def caches() -> str:
     opening, _, inside = drawn.partition("\n")
     box_ = opening.partition('viewBox="0 0 ')[2].partition('"')[0]
     width, height = map(int, box_.split())
-    return svg("caches", width, height, "Caches on the student, 8 steps: speed and distance", inside.rpartition("</svg>")[0])
+    return svg(
+        "caches", width, height, "Caches on the student, 8 steps: speed and distance", inside.rpartition("</svg>")[0]
+    )
 
 
 def mark() -> str:
@@ -212,9 +213,7 @@ def mark() -> str:
     return "\n".join(['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">', *shapes, "</svg>", ""])
 
 
-FIGURES: dict[str, Callable[[], str]] = {
-    draw.__name__: draw for draw in (cost, step, interval, stages, caches, mark)
-}
+FIGURES: dict[str, Callable[[], str]] = {draw.__name__: draw for draw in (cost, step, interval, stages, caches, mark)}
 
 
 def main() -> None:

@@ -1,19 +1,24 @@
 """Pages as a reader meets them: their blocks of code in order, and what to do with each.
 
-A ``toml`` block that begins with ``# NAME.toml`` is a file that the reader saves; ``bash`` and ``python`` blocks are run.
-Two visible lines right above a block change that, and tell the reader why:
+A ``toml`` block that begins with ``# NAME.toml`` is a file that the reader saves; ``bash`` and ``python`` blocks are
+run. Two visible lines right above a block change that, and tell the reader why:
 
     *Not run by the tests: it needs real weights.*
     *The tests add `--set iterations=1`.*
+
+``disca`` and Python start as forks of a process that has imported what takes seconds to import.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,8 +28,22 @@ RUN, SAVED, SHOWN = ("bash", "python"), ("toml",), ("", "text", "bibtex", "json"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NOT_RUN = re.compile(r"\*Not run by the tests: [^*]{10,}\.\*$")
 ADDED = re.compile(r"\*The tests add `([^`]+)`\.\*$")
+OURS = re.compile(r"^disca |disca\.cli ")
 CHECKOUT = ("recipes", "benchmarks", "tests")
 """What a page needs a checkout for, where its commands name it."""
+SERVER = get_context("forkserver")
+SERVER.set_forkserver_preload(
+    [
+        "disca.cli.program",
+        "disca.lab.weights",
+        "disca.lab.tiny",
+        "disca.training.train",
+        "disca.training.pipelines",
+        "disca.data.encode",
+        "disca.bench.bench",
+        "diffusers.pipelines.wan.pipeline_wan",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +66,11 @@ class Block:
         return named[1] if named and self.language in SAVED else None
 
     @property
-    def commands(self) -> str:
-        """What is run, with what the tests add."""
+    def lines(self) -> list[str]:
+        """Its command lines, with what the tests add to those of ours."""
         added = ADDED.search(self.before)
-        if self.language != "bash" or not added:
-            return self.code
-        joined = self.code.replace("\\\n", " ")
-        return re.sub(r"^((?:\w+=\S+ )*(?:disca|torchrun|accelerate) [^#\n]*)", rf"\1 {added[1]} ", joined, flags=re.MULTILINE)
+        lines = [line.partition(" #")[0].strip() for line in self.code.replace("\\\n", " ").splitlines()]
+        return [f"{line} {added[1]}" if added and OURS.search(line) else line for line in lines if line]
 
 
 def blocks(page: Path) -> list[Block]:
@@ -76,12 +93,44 @@ def follow(page: Path, folder: Path) -> None:
         if block.file:
             (folder / block.file).write_text(block.code)
         elif block.is_run:
-            _run(block, folder, f"{page.relative_to(ROOT)}, block {number}")
+            steps = [("python", block.code)] if block.language == "python" else [("bash", line) for line in block.lines]
+            for language, code in steps:
+                _do(language, code, folder, f"{page.relative_to(ROOT)}, block {number}")
 
 
-def _run(block: Block, folder: Path, where: str) -> None:
-    command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([*command, block.commands], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{block.commands}\n{done.stdout}\n{done.stderr}"
+def _do(language: str, code: str, folder: Path, where: str) -> None:
+    if language == "bash" and not code.startswith("disca "):
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        command, environment = ["bash", "-euo", "pipefail", "-c", code], {**os.environ, "PATH": path}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        status, said = done.returncode, done.stdout + done.stderr
+    else:
+        output = folder.parent / f"{folder.name}.output"  # of the whole page so far
+        work: Callable[[str], int] = _command if language == "bash" else _python
+        process = SERVER.Process(target=_inside, args=(work, code, folder, output))
+        process.start()
+        process.join()
+        status, said = process.exitcode or 0, output.read_text()
+    assert status == 0, f"{where} ended with {status}:\n{code}\n{said}"
+
+
+def _inside(work: Callable[[str], int], code: str, folder: Path, output: Path) -> None:
+    """Work in a folder, everything that is said into a file."""
+    os.chdir(folder)
+    with output.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(work(code))
+
+
+def _command(line: str) -> int:
+    from disca.cli.program import main
+
+    sys.argv = shlex.split(line)
+    return main(sys.argv[1:])
+
+
+def _python(code: str) -> int:
+    sys.argv = ["-c"]
+    exec(compile(code, "<page>", "exec"), {"__name__": "__main__"})
+    return 0

@@ -38,9 +38,9 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
 
 def test_what_a_block_asks_of_the_tests() -> None:
     said = "Text.\n\n*The tests add `--set a=1`.*"
-    block = Block("bash", "FEW=1 torchrun -m disca.cli train x.toml \\\n  --resume  # on\nls\n", said)
+    block = Block("bash", "FEW=1 torchrun -m disca.cli train x.toml \\\n  --resume  # on\n\nls\n", said)
     assert block.is_run
-    assert block.commands == "FEW=1 torchrun -m disca.cli train x.toml    --resume   --set a=1 # on\nls\n"
+    assert block.lines == ["FEW=1 torchrun -m disca.cli train x.toml    --resume --set a=1", "ls"]
     assert not Block("bash", "ls\n", "*Not run by the tests: it needs real weights.*").is_run
     assert Block("toml", "# mine.toml\nx = 1\n", "").file == "mine.toml"
 

@@ -18,6 +18,8 @@ DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)((?:#[^)]*)?\))")
 FIGURE = re.compile(r'<img alt="([^"]*)" src="[^"]*?figures/(\w+)\.svg" ?/?>')
+ROLE = re.compile(r":(?:func|class|meth|data|attr|mod|exc):(?=<code>)")
+"""What docstrings mark names with."""
 COPIES = "repository"
 """Folder of the site with the files outside of docs/ that pages link to."""
 TEXT = {".py", ".toml", ".jsonl", ".md"}
@@ -48,12 +50,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Put figures into the page."""
+    """Put figures into the page, and leave names without their roles."""
 
     def figure(match: re.Match[str]) -> str:
         return f'<figure class="drawn">{(DOCS / "figures" / f"{match[2]}.svg").read_text()}</figure>'
 
-    return FIGURE.sub(figure, html)
+    return ROLE.sub("", FIGURE.sub(figure, html))
 
 
 def _outside(page: str, link: str) -> str | None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
+from disca.cli.size import sized
+
 if TYPE_CHECKING:
     from disca.bench.bench import Kept
     from disca.bench.grid import Grid, ModelEntry
@@ -42,6 +44,8 @@ class Bench:
     """A bundle whose student and predictor the pipeline is sampled with."""
     steps: Annotated[tuple[int, ...], arg(metavar="INT [INT ...]")] = (8,)
     """Step counts."""
+    size: str | None = None
+    """A clip, as WIDTHxHEIGHTxFRAMES in pixels; the pipeline's own when left out."""
     method: Annotated[tuple[str, ...], arg(metavar="METHOD [METHOD ...]")] = ()
     """Methods with their options, such as "taylor(every=4, order=1)"."""
     peer: Annotated[tuple[str, ...], arg(metavar="PEER [PEER ...]")] = ()
@@ -164,7 +168,8 @@ def grid_of(options: Bench, *, sampled: bool = True) -> Grid:
     methods = [parse_method(text) for text in options.method]
     peers = [parse_method(text) for text in options.peer]
     name = Path(options.model).name.removeprefix("lab-") if options.model else ""
-    call = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    call: dict[str, Any] = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    call |= sized(options.size, options.model)
     entry = ModelEntry(
         name=name, source=options.model, bundle=str(options.bundle or ""), steps=options.steps, call=call
     )

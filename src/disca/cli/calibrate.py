@@ -10,6 +10,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from disca.cli.methods import MethodOptions
+from disca.cli.size import sized
 
 PROMPTS = 8
 
@@ -37,6 +38,8 @@ class Calibrate(MethodOptions):
     """Sampling steps."""
     wanted: float | None = None
     """How many of them are to be full, in the mean over the prompts. teacache and magcache can do without."""
+    size: str | None = None
+    """A clip, as WIDTHxHEIGHTxFRAMES in pixels; the pipeline's own when left out."""
     prompts: Path | None = None
     """A file with a prompt on each line; training prompts of the lab when left out."""
     guidance_scale: float | None = None
@@ -60,6 +63,7 @@ def calibrate(options: Calibrate) -> None:
     prompts = _prompts(options)
     if options.steps < 2:
         raise ValueError(f"--steps is the number of sampling steps, at least 2, not {options.steps}.")
+    sized(options.size, options.model)
     check_writable(options.output.parent)
     pipe = open_pipeline(options.model)
     pipe.set_progress_bar_config(disable=True)
@@ -100,10 +104,16 @@ def _prompts(options: Calibrate) -> Sequence[str]:
 def _sampler(pipe: Any, prompts: Sequence[str], options: Calibrate) -> Any:
     import torch
 
-    guidance = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    call: dict[str, Any] = {
+        "num_inference_steps": options.steps,
+        "output_type": "latent",
+        **sized(options.size, options.model),
+    }
+    if options.guidance_scale is not None:
+        call["guidance_scale"] = options.guidance_scale
 
     def sample(index: int) -> None:
         generator = torch.Generator().manual_seed(options.seed + index)
-        pipe(prompts[index], num_inference_steps=options.steps, generator=generator, output_type="latent", **guidance)
+        pipe(prompts[index], generator=generator, **call)
 
     return sample

@@ -1,5 +1,5 @@
-"""A tiny Wan pipeline of random weights: nothing to look at, but every command that takes a pipeline takes it, so that a
-training can be rehearsed in a minute before it is paid for."""
+"""A tiny Wan pipeline of random weights: nothing to look at, but every command that takes a pipeline takes it, so that
+a training can be rehearsed in a minute before it is paid for."""
 
 from __future__ import annotations
 
