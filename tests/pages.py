@@ -31,6 +31,8 @@ ADDED = re.compile(r"\*The tests add `([^`]+)`\.\*$")
 OURS = re.compile(r"^disca |disca\.cli ")
 CHECKOUT = ("recipes", "benchmarks", "tests")
 """What a page needs a checkout for, where its commands name it."""
+LONGEST = 300
+"""Seconds that a block may take."""
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
@@ -102,15 +104,17 @@ def _do(language: str, code: str, folder: Path, where: str) -> None:
     if language == "bash" and not code.startswith("disca "):
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         command, environment = ["bash", "-euo", "pipefail", "-c", code], {**os.environ, "PATH": path}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONGEST)
         status, said = done.returncode, done.stdout + done.stderr
     else:
         output = folder.parent / f"{folder.name}.output"  # of the whole page so far
         work: Callable[[str], int] = _command if language == "bash" else _python
         process = SERVER.Process(target=_inside, args=(work, code, folder, output))
         process.start()
+        process.join(LONGEST)
+        process.kill()  # nothing, but to one that did not end
         process.join()
-        status, said = process.exitcode or 0, output.read_text()
+        status, said = process.exitcode, output.read_text()
     assert status == 0, f"{where} ended with {status}:\n{code}\n{said}"
 
 
