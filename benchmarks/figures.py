@@ -6,13 +6,16 @@ Each is one SVG that takes its colours from the page it stands in; alone, it is 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
-from disca.records import read
-from disca.report.frontier import frontier
+from disca.records import Record, read
+from disca.report.frontier import Axis, Point
 
 ROOT = Path(__file__).parents[1]
 FOLDER, RECORDS = ROOT / "docs" / "figures", ROOT / "benchmarks" / "records"
@@ -192,15 +195,82 @@ def stages() -> str:
     return svg("stages", 640, 200, "Guidance distillation, Restricted MeanFlow, predictor, bundle", *parts)
 
 
-def caches() -> str:
-    """Speed and closeness of the caches on the lab's student, from the records."""
-    drawn = frontier(read(RECORDS / "lab_caches_8.jsonl"))
-    opening, _, inside = drawn.partition("\n")
-    box_ = opening.partition('viewBox="0 0 ')[2].partition('"')[0]
-    width, height = map(int, box_.split())
-    return svg(
-        "caches", width, height, "Caches on the student, 8 steps: speed and distance", inside.rpartition("</svg>")[0]
-    )
+@dataclass(frozen=True)
+class Worth:
+    """Methods on one run against plain steps of the same model: nearer and faster is what is worth it."""
+
+    run: str
+    words: str
+
+    def __call__(self) -> str:
+        """Distance against speed-up, both logarithmic, from the records of every cache side by side."""
+        rows = [row for row in read(RECORDS / "lab_bench.jsonl") if (row.reference or "").startswith(self.run)]
+        rows = [row for row in rows if row.speedup and row.relative_l2 and "error" not in row.extra]
+        plain = sorted(
+            (row.speedup, row.relative_l2) for row in rows if row.extra.get("solver") == "euler" and _plain(row)
+        )
+        methods = [row for row in rows if not _plain(row)]
+        across = Axis(0.9, max(row.speedup for row in rows) * 1.15, 56, 620, logarithmic=True)
+        up = Axis(min(row.relative_l2 for row in rows) / 1.2, 0.3, 300, 24, logarithmic=True)
+        points = [Point(row.name, _short(row), row.speedup, row.relative_l2, row.policy) for row in methods]
+        won = {point.name for point in points if point.y < _between(plain, point.x)}
+        line = " ".join(f"{across.place(x):.1f},{up.place(y):.1f}" for x, y in plain)
+        parts = [text(56, 14, "relative L2 to the full run, nearer is down", "axis-name")]
+        for value in up.ticks():
+            parts.append(f'<path d="M56 {up.place(value):.1f}H620" class="grid"/>')
+            parts.append(text(48, up.place(value) + 4, f"{value:g}", "tick", "end"))
+        ticks = [value for value in (1, 1.5, 2, 3, 4, 5) if value < across.high]
+        parts += [text(across.place(value), 320, f"{value:g}", "tick", "middle") for value in ticks]
+        parts.append(text(620, 338, "times faster", "axis-name", "end"))
+        parts.append(f'<polyline points="{line}" class="chord"/>')
+        parts.append(text(620, 14, "the line: plain steps of the same model", "cheap", "end"))
+        named = [point if point.name in won or point.text == "disca" else replace(point, text="") for point in points]
+        parts += _dots(named, across, up, won)
+        return svg(f"worth_{self.run}", 640, 346, f"{self.words}: methods against plain steps", *parts)
+
+
+def _plain(row: Record) -> bool:
+    return row.policy == "none" and row.extra.get("kind") == "rival"
+
+
+def _short(row: Record) -> str:
+    return row.policy.partition("(")[0].removeprefix("diffusers.")
+
+
+def _between(line: list[tuple[float, float]], x: float) -> float:
+    """Height of a line, straight between its points in logarithms, at x; before its first point nothing is known, so
+    0, and level after its last."""
+    for (left, low), (right, high) in pairwise([*line, (math.inf, line[-1][1])]):
+        if left <= x < right:
+            share = 0 if math.isinf(right) else math.log(x / left) / math.log(right / left)
+            return math.exp((1 - share) * math.log(low) + share * math.log(high))
+    return 0.0
+
+
+def _dots(points: list[Point], across: Axis, up: Axis, won: set[str]) -> list[str]:
+    places = [(across.place(point.x), up.place(point.y)) for point in points]
+    dots = []
+    for point, (x, y), (left, base) in zip(points, places, _labels(points, places), strict=True):
+        kind = "point leading" if point.name in won else "point"
+        words = text(left, base, point.text) if point.text else ""
+        title = f"<title>{escape(point.detail)}: {point.x:.1f} times faster, {point.y:.3f}</title>"
+        dots.append(f'<g class="{kind}">{title}<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>{words}</g>')
+    return dots
+
+
+def _labels(points: list[Point], places: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Where labels start: right of their dots, moved down until they cover none before them."""
+    taken: list[tuple[float, float, float]] = []
+    starts = []
+    for point, (x, y) in zip(points, places, strict=True):
+        width, base = 6.4 * len(point.text), y + 4
+        left = x + 8 if x + 8 + width < 640 else x - 8 - width
+        while point.text and any(abs(base - b) < 12 and left < r and l < left + width for l, r, b in taken):  # noqa: E741
+            base += 12
+        if point.text:
+            taken.append((left, left + width, base))
+        starts.append((left, base))
+    return starts
 
 
 def mark() -> str:
@@ -213,7 +283,14 @@ def mark() -> str:
     return "\n".join(['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">', *shapes, "</svg>", ""])
 
 
-FIGURES: dict[str, Callable[[], str]] = {draw.__name__: draw for draw in (cost, step, interval, stages, caches, mark)}
+FIGURES: dict[str, Callable[[], str]] = {draw.__name__: draw for draw in (cost, step, interval, stages, mark)} | {
+    f"worth_{run}": Worth(run, words)
+    for run, words in {
+        "base_50": "The guided base with 50 steps",
+        "student_20": "The student with 20 steps",
+        "student_8": "The student with 8 steps",
+    }.items()
+}
 
 
 def main() -> None:
