@@ -97,7 +97,7 @@ def follow(page: Path, folder: Path) -> None:
         elif block.is_run:
             steps = [("python", block.code)] if block.language == "python" else [("bash", line) for line in block.lines]
             for language, code in steps:
-                _do(language, code, folder, f"{page.relative_to(ROOT)}, block {number}")
+                _do(language, code, folder, f"{page.name}, block {number}")
 
 
 def _do(language: str, code: str, folder: Path, where: str) -> None:

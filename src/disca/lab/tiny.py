@@ -76,5 +76,5 @@ def _tokenizer() -> Any:
     specials = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>"}
     known = {word: index for index, word in enumerate((*specials.values(), *WORDS))}
     inner = Tokenizer(WordLevel(known, unk_token="<unk>"))
-    inner.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    inner.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=64, **specials)
