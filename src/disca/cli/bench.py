@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
-from disca.cli.size import sized
-
 if TYPE_CHECKING:
     from disca.bench.bench import Kept
     from disca.bench.grid import Grid, ModelEntry
@@ -162,6 +160,7 @@ def _pixels(frames: Any) -> Any:
 def grid_of(options: Bench, *, sampled: bool = True) -> Grid:
     """The grid that the options name or describe; unless ``sampled``, what is sampled is said elsewhere."""
     from disca.bench.grid import Grid, MethodEntry, ModelEntry, PeerEntry, load, parse_method
+    from disca.cli.size import sized
 
     if options.grid is not None:
         return load(options.grid)

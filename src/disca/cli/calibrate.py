@@ -10,7 +10,6 @@ from typing import Any
 from tyro.conf import Positional
 
 from disca.cli.methods import MethodOptions
-from disca.cli.size import sized
 
 PROMPTS = 8
 
@@ -58,6 +57,7 @@ def calibrate(options: Calibrate) -> None:
 
     from disca.bench.calibrate import calibrate as measure
     from disca.cli.models import open_pipeline
+    from disca.cli.size import sized
     from disca.files import check_writable
 
     prompts = _prompts(options)
@@ -104,16 +104,13 @@ def _prompts(options: Calibrate) -> Sequence[str]:
 def _sampler(pipe: Any, prompts: Sequence[str], options: Calibrate) -> Any:
     import torch
 
-    call: dict[str, Any] = {
-        "num_inference_steps": options.steps,
-        "output_type": "latent",
-        **sized(options.size, options.model),
-    }
-    if options.guidance_scale is not None:
-        call["guidance_scale"] = options.guidance_scale
+    from disca.cli.size import sized
+
+    guidance = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    guidance |= sized(options.size, options.model)
 
     def sample(index: int) -> None:
         generator = torch.Generator().manual_seed(options.seed + index)
-        pipe(prompts[index], generator=generator, **call)
+        pipe(prompts[index], num_inference_steps=options.steps, generator=generator, output_type="latent", **guidance)
 
     return sample

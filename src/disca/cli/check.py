@@ -9,8 +9,6 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from disca.cli.size import sized
-
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -69,6 +67,8 @@ def check(options: Check) -> None:
             f"The bundle's record is of {recorded.prompt!r} in {recorded.steps} steps with seeds "
             f"{' '.join(map(str, recorded.seeds))}. Check the same, or store another record with --record."
         )
+    from disca.cli.size import sized
+
     call = {"prompt": prompt, "num_inference_steps": steps, **sized(options.size, options.pipe)}
     found = bundle.measure(open_pipeline(options.pipe), seeds, **call)
     if recorded is None:
