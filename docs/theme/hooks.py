@@ -27,12 +27,20 @@ TEXT = {".py", ".toml", ".jsonl", ".md"}
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the files that pages link to."""
+    """Add the files that pages link to; of a folder, each file in it and a list of them."""
     for page in [file for file in files if file.is_documentation_page()]:
         for match in LINK.finditer(page.content_string):
             target = _outside(page.src_uri, match[2])
-            if target is not None and files.get_file_from_path(_copy(target)) is None:
-                files.append(File.generated(config, _copy(target), abs_src_path=str(ROOT / target)))
+            if target is None or files.get_file_from_path(_copy(target)) is not None:
+                continue
+            path = ROOT / target
+            if path.is_dir():
+                inside = sorted(f"{target}/{file.name}" for file in path.iterdir() if file.is_file())
+                files.append(File.generated(config, _copy(target), content=_listed(target, inside)))
+            else:
+                inside = [target]
+            for name in inside:
+                files.append(File.generated(config, _copy(name), abs_src_path=str(ROOT / name)))
     return files
 
 
@@ -59,12 +67,20 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
 
 
 def _outside(page: str, link: str) -> str | None:
-    """The path in the repository that a page links to, where it is a file outside of docs/."""
-    path = os.path.normpath(DOCS / posixpath.dirname(page) / link)
-    outside = Path(path).is_file() and Path(path).is_relative_to(ROOT) and not Path(path).is_relative_to(DOCS)
-    return Path(path).relative_to(ROOT).as_posix() if outside else None
+    """The path in the repository that a page links to, where it is outside of docs/."""
+    path = Path(os.path.normpath(DOCS / posixpath.dirname(page) / link))
+    outside = path.exists() and path.is_relative_to(ROOT) and not path.is_relative_to(DOCS)
+    return path.relative_to(ROOT).as_posix() if outside else None
 
 
 def _copy(target: str) -> str:
+    if (ROOT / target).is_dir():
+        return f"{COPIES}/{target}/list.html"
     ending = ".txt" if Path(target).suffix in TEXT else ""
     return f"{COPIES}/{target}{ending}"
+
+
+def _listed(folder: str, names: list[str]) -> str:
+    """A bare page of links."""
+    rows = "\n".join(f'<li><a href="{Path(_copy(name)).name}">{Path(name).name}</a></li>' for name in names)
+    return f"<!doctype html><title>{folder}</title><h1>{folder}</h1><ul>\n{rows}\n</ul>\n"
