@@ -37,6 +37,8 @@ class Calibrate(MethodOptions):
     """Sampling steps."""
     wanted: float | None = None
     """How many of them are to be full, in the mean over the prompts. teacache and magcache can do without."""
+    size: str | None = None
+    """A clip, as WIDTHxHEIGHTxFRAMES in pixels; the pipeline's own when left out."""
     prompts: Path | None = None
     """A file with a prompt on each line; training prompts of the lab when left out."""
     guidance_scale: float | None = None
@@ -55,11 +57,13 @@ def calibrate(options: Calibrate) -> None:
 
     from disca.bench.calibrate import calibrate as measure
     from disca.cli.models import open_pipeline
+    from disca.cli.size import sized
     from disca.files import check_writable
 
     prompts = _prompts(options)
     if options.steps < 2:
         raise ValueError(f"--steps is the number of sampling steps, at least 2, not {options.steps}.")
+    sized(options.size, options.model)
     check_writable(options.output.parent)
     pipe = open_pipeline(options.model)
     pipe.set_progress_bar_config(disable=True)
@@ -100,7 +104,10 @@ def _prompts(options: Calibrate) -> Sequence[str]:
 def _sampler(pipe: Any, prompts: Sequence[str], options: Calibrate) -> Any:
     import torch
 
+    from disca.cli.size import sized
+
     guidance = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    guidance |= sized(options.size, options.model)
 
     def sample(index: int) -> None:
         generator = torch.Generator().manual_seed(options.seed + index)

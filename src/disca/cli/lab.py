@@ -1,4 +1,4 @@
-"""`disca lab`: the whole story on this machine, and its weights as a bundle."""
+"""`disca lab`: the whole story on this machine, its weights as a bundle, and a model to rehearse with."""
 
 from __future__ import annotations
 
@@ -38,17 +38,33 @@ class Pack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """Write a tiny Wan pipeline of random weights, to rehearse encoding, training and benchmarks on.
+
+    disca lab tiny --output model
+    """
+
+    output: Path
+    """A new folder."""
+    seed: int = 0
+    """Of the weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lab:
     """A small text-to-video world on real model classes: try everything on a laptop.
 
     disca lab show
 
     disca lab bundle --output lab-bundle
+
+    disca lab tiny --output model
     """
 
     action: (
         Annotated[Show, tyro.conf.subcommand(name="show")]
         | Annotated[Pack, tyro.conf.subcommand(name="bundle")]
+        | Annotated[Tiny, tyro.conf.subcommand(name="tiny")]
         | Annotated[None, tyro.conf.Suppress]
     )
 
@@ -59,6 +75,8 @@ def lab(options: Lab) -> None:
         show(options.action)
     if isinstance(options.action, Pack):
         pack(options.action)
+    if isinstance(options.action, Tiny):
+        tiny(options.action)
 
 
 def pack(options: Pack) -> None:
@@ -66,6 +84,13 @@ def pack(options: Pack) -> None:
     from disca.lab.bundle import bundle
 
     print(f"Wrote {bundle().save_pretrained(options.output)}")
+
+
+def tiny(options: Tiny) -> None:
+    """Write the pipeline."""
+    from disca.lab.tiny import SIZE, save
+
+    print(f"Wrote {save(options.output, seed=options.seed)}, whose clips are of --size {SIZE} or a little more.")
 
 
 def show(options: Show) -> None:
