@@ -62,7 +62,7 @@ def test_one_predecessor_for_each_step_would_not_be_exact() -> None:
     worse = 0
     for seed in range(100):
         costs = table(seed, 2, 9)
-        gap = costs.gap()
+        gap = costs.gap("squared")
         best: dict[int, tuple[int, ...]] = {0: (0,)}
         for _ in range(3):
             best = {

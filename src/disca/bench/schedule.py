@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from disca.bench.journal import Journal
 from disca.bench.trying import trying
+from disca.caching.budgeted import Budgeted
 from disca.caching.constants import SCHEMA
-from disca.caching.gates import Given, MadeFor
+from disca.caching.doubts import DOUBTS
+from disca.caching.gates import Gate, Given, MadeFor
 from disca.caching.methods import METHODS, from_name
 from disca.caching.policy import Policy
 from disca.caching.run import attach
@@ -81,6 +83,10 @@ class Search:
     """No two full steps are farther apart; None leaves it open. Measuring takes less with it."""
     force_last: bool = False
     """The last step is full in any case."""
+    doubt: Literal["input", "disagreement"] | None = None
+    """Measure this too, for plans that are refreshed where a forecast is in doubt, see :mod:`disca.caching.doubts`."""
+    doubted: float = 0.9
+    """Quantile of the prompts whose doubt is the limit."""
     candidates: int = 24
     """Plans that are sampled for the budget, the one that the table says is cheapest among them."""
     others: bool = True
@@ -127,12 +133,25 @@ class ScheduleCalibration:
         assert self.frontier.costs is not None
         return self.frontier.costs
 
-    def policy(self, full_steps: int | None = None, **extras: Any) -> Policy:
+    def policy(self, full_steps: int | None = None, *, refresh: bool = False, **extras: Any) -> Policy:
         """The method with the chosen full steps, or the best of at most ``full_steps``; it refuses other hosts, and
-        warns in other runs. ``extras`` are options that are in no file, such as ``predictor``."""
+        warns in other runs.
+
+        Args:
+            refresh: compute a step ahead of its time where its forecast is in doubt, and drop a later one for it.
+            extras: options that are in no file, such as ``predictor``.
+
+        Raises:
+            ValueError: refreshing by a doubt that was not measured; no plan of so few full steps.
+        """
         schedule = self.schedule if full_steps is None else self.frontier.at(full_steps)
         rules = from_name(self.method, **self.options, **extras, full_steps=schedule)
-        when = Given(schedule.full_steps, schedule.steps, self.made_for)
+        when: Gate = Given(schedule.full_steps, schedule.steps, self.made_for)
+        if refresh:
+            doubt = DOUBTS[self.search.doubt or "input"]
+            when = Budgeted(
+                Given(schedule.full_steps, schedule.steps), doubt, self.costs, self.search.form, self.made_for
+            )
         return tuple(replace(rule, when=when) for rule in rules)
 
     def save(self, path: str | Path) -> None:
@@ -236,7 +255,6 @@ class _Measured:
     transformer: str
     blocks: int
     flops: tuple[int, int]
-    switches: tuple[int, ...]
 
     def share(self, full_steps: int) -> float:
         """Operations of a run with so many full steps, over those of a full one."""
@@ -246,7 +264,7 @@ class _Measured:
 
     def gap(self, search: Search) -> Any:
         """What gaps cost."""
-        forced = (*self.switches, *([self.costs.steps - 1] if search.force_last else ()))
+        forced = (self.costs.steps - 1,) if search.force_last else ()
         return self.costs.gap(search.form, inclusive=search.inclusive, longest=search.longest, forced=forced)
 
 
@@ -264,15 +282,15 @@ def _measured(
     policy = from_name(method, **options, full_steps=(0,))
     clips: list[Costs] = []
     about: dict[str, Any] = {}
-    with trying(target, policy, longest=search.longest) as tried:
+    doubt = None if search.doubt is None else DOUBTS[search.doubt]
+    with trying(target, policy, longest=search.longest, doubt=doubt) as tried:
         assert tried.run is not None
         expert = tried.run.experts[0]
         for index in range(count):
             if (kept := journal.get(f"clip {index}")) is None:
                 tried.step_done = lambda index=index: tell("measuring", index, count)  # type: ignore[misc]
                 sample(index)
-                switches = tuple(tried.found.switches)
-                kept = {"costs": tried.clip().to_dict(), "flops": tried.flops, "switches": switches}
+                kept = {"costs": tried.clip().to_dict(), "flops": tried.flops}
                 journal.put(f"clip {index}", kept)
             clips.append(Costs.from_dict(kept["costs"]))
             about = about or kept
@@ -281,11 +299,10 @@ def _measured(
     if clips[0].steps < 2:
         raise ValueError("A run of one step has nothing to forecast. Sample with at least 2 steps.")
     return _Measured(
-        aggregate(clips, search.quantile),
+        aggregate(clips, search.quantile, search.doubted),
         type(expert.transformer).__name__,
         blocks,
         tuple(about["flops"]),
-        tuple(about["switches"]),
     )
 
 

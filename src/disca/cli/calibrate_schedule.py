@@ -63,6 +63,11 @@ class CalibrateSchedule:
     """No two full steps are farther apart; measuring takes less with it."""
     force_last: bool = False
     """The last step is full in any case."""
+    doubt: Literal["input", "disagreement"] | None = None
+    """Measure this too, for plans that are refreshed where a forecast is in doubt: the error of forecasting the input,
+    or the disagreement of two forecasts."""
+    doubted: float = 0.9
+    """Share of the prompts whose doubt is nothing out of the ordinary."""
     candidates: int = 24
     """Plans that are sampled for the budget."""
     only_budget: bool = False
@@ -99,6 +104,8 @@ def calibrate_schedule(options: CalibrateSchedule) -> None:
         inclusive=options.inclusive,
         longest=options.longest,
         force_last=options.force_last,
+        doubt=options.doubt,
+        doubted=options.doubted,
         candidates=options.candidates,
         others=not options.only_budget,
     )

@@ -7,7 +7,7 @@ number of full steps and the last two of them finds the cheapest plan of every s
 
 from disca.planning.costs import NONE, Costs, Form, Gap, Key, aggregate
 from disca.planning.frontier import Frontier, Point
-from disca.planning.plans import Plan, cost_of, larger, neighbours, smaller, solve, within_budget
+from disca.planning.plans import Plan, cost_from, cost_of, larger, neighbours, smaller, solve, within_budget
 
 __all__ = [
     "NONE",
@@ -19,6 +19,7 @@ __all__ = [
     "Plan",
     "Point",
     "aggregate",
+    "cost_from",
     "cost_of",
     "larger",
     "neighbours",

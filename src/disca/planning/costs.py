@@ -31,14 +31,20 @@ class Costs:
     """Root mean square of what all forecasts since the last full step have moved the latents by."""
     history: int = 1
     """1 where the forecast looks at the last full step only, 2 where the one before counts."""
+    doubts: Rows = field(default_factory=dict, hash=False)
+    """What was known of the forecasts beforehand: a number that a gate can read, see :mod:`disca.caching.doubts`."""
+    switches: tuple[int, ...] = ()
+    """Steps at which another transformer takes over, which are full in any case."""
 
     @property
     def steps(self) -> int:
         return len(self.times) - 1
 
-    def key(self, previous: int, last: int) -> Key:
-        """Where a pair of full steps is in the table."""
-        return (previous if self.history > 1 else NONE, last)
+    def key(self, previous: int, last: int, history: int | None = None) -> Key:
+        """Where a pair of full steps is in the table, or in that of doubts, which look at ``history`` full steps. What
+        another transformer computed is not looked at."""
+        begin = max((step for step in self.switches if step <= last), default=0)
+        return (previous if previous >= begin and (history or self.history) > 1 else NONE, last)
 
     def gap(
         self,
@@ -67,7 +73,7 @@ class Costs:
         def gap(previous: int, last: int, next: int) -> float:
             row, count = rows.get(self.key(previous, last), (0.0,)), next - last - 1
             too_long = count >= len(row) or (longest is not None and next - last > longest)
-            if too_long or any(last < step < next for step in forced):
+            if too_long or any(last < step < next for step in (*forced, *self.switches)):
                 return inf
             reach = count + 1 if inclusive and next <= last_step else count
             return row[min(reach, len(row) - 1)]
@@ -88,19 +94,25 @@ class Costs:
         return {
             "times": list(self.times),
             "history": self.history,
-            **{name: {f"{i},{j}": [float(f"{v:.4g}") for v in row] for (i, j), row in getattr(self, name).items()}
-               for name in ("errors", "drifts")},
-        }  # fmt: skip
+            "switches": list(self.switches),
+            **{name: _written(getattr(self, name)) for name in _TABLES},
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Costs:
         """The inverse of :meth:`to_dict`."""
-        errors, drifts = ({_key(key): tuple(row) for key, row in values[name].items()} for name in ("errors", "drifts"))
-        return cls(tuple(values["times"]), errors, drifts, values["history"])
+        tables = {name: {_key(key): tuple(row) for key, row in values[name].items()} for name in _TABLES}
+        return cls(
+            times=tuple(values["times"]), history=values["history"], switches=tuple(values["switches"]), **tables
+        )
 
 
-def aggregate(clips: Sequence[Costs], quantile: float) -> Costs:
-    """One table of several clips': of each entry the smallest value that a ``quantile`` of the clips do not exceed.
+_TABLES = ("errors", "drifts", "doubts")
+
+
+def aggregate(clips: Sequence[Costs], quantile: float, doubted: float | None = None) -> Costs:
+    """One table of several clips': of each entry the smallest value that a ``quantile`` of the clips do not exceed; of
+    doubts, which become limits, by a quantile of their own.
 
     Raises:
         ValueError: no clips, a share that is none, or tables of different runs.
@@ -111,13 +123,17 @@ def aggregate(clips: Sequence[Costs], quantile: float) -> Costs:
     if any((one.times, one.history, one.errors.keys()) != (first.times, first.history, first.errors.keys())
            for one in clips):  # fmt: skip
         raise ValueError("The clips were sampled in different runs: other times, or other full steps tried.")
-    place = ceil(quantile * len(clips)) - 1
 
-    def rows(name: str) -> Rows:
-        tables = [getattr(one, name) for one in clips]
+    def rows(name: str, share: float) -> Rows:
+        tables, place = [getattr(one, name) for one in clips], ceil(share * len(clips)) - 1
         return {key: tuple(sorted(v)[place] for v in zip(*(t[key] for t in tables), strict=True)) for key in tables[0]}
 
-    return replace(first, errors=rows("errors"), drifts=rows("drifts"))
+    doubts = rows("doubts", quantile if doubted is None else doubted)
+    return replace(first, errors=rows("errors", quantile), drifts=rows("drifts", quantile), doubts=doubts)
+
+
+def _written(rows: Rows) -> dict[str, list[float]]:
+    return {f"{i},{j}": [float(f"{value:.4g}") for value in row] for (i, j), row in rows.items()}
 
 
 def _key(text: str) -> Key:

@@ -19,7 +19,13 @@ class Plan:
 
 def cost_of(full_steps: Iterable[int], steps: int, gap: Gap) -> float:
     """What a plan costs."""
-    full = (NONE, *full_steps, steps)
+    first, *rest = full_steps
+    return cost_from((NONE, first), rest, steps, gap)
+
+
+def cost_from(start: Key, rest: Iterable[int], steps: int, gap: Gap) -> float:
+    """What is left of a plan costs, after the last two full steps."""
+    full = (*start, *rest, steps)
     return sum(gap(*full[at : at + 3]) for at in range(len(full) - 2))
 
 
