@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from disca.bench.journal import Journal
 from disca.bench.sampling import Trial, sample
@@ -35,6 +37,8 @@ FILE = Path(__file__).parent / "records" / "schedules.json"
 HAND = {8: (0, 2, 4, 7), 20: (0, 1, 2, 5, 9, 13, 17, 19)}
 """The authors' lists (arXiv 2602.05449)."""
 FORMS = ("drift", "squared", "linear")
+Doubted = Literal["input", "disagreement"]
+DOUBTS: tuple[Doubted, ...] = ("input", "disagreement")
 SEED, BATCH = 11, 25
 
 
@@ -46,9 +50,11 @@ class Comparison:
         self.student = model("student")
         self.options = {"predictor": self.student.predictor} if method == "disca" else {}
         settings = {"calibration": asked.calibration, "candidates": asked.candidates, "pairs": asked.pairs}
-        self.journal = Journal(asked.state / f"{method}_{steps}.jsonl", {**settings, "git": git_revision()})
+        settings["git"] = git_revision()
+        self.journal = Journal(asked.state / f"{method}_{steps}.jsonl", settings)
+        self.journals = {doubt: Journal(asked.state / f"{method}_{steps}_{doubt}.jsonl", settings) for doubt in DOUBTS}
 
-    def calibrated(self, bar: Progress) -> ScheduleCalibration:
+    def calibrated(self, bar: Progress, doubt: Doubted, *, only_measure: bool = False) -> ScheduleCalibration:
         """The plans, by training prompts."""
         prompts = [str(prompt) for prompt in words.sample(words.TRAINING, self.asked.calibration, 0)]
         line = bar.add_task(f"{self.method}, {self.steps} steps")
@@ -72,50 +78,69 @@ class Comparison:
             prompts,
             budget=Budget(full_steps=len(HAND[self.steps])),
             options=self.options,
-            search=Search(candidates=self.asked.candidates),
-            journal=self.journal,
+            search=Search(
+                doubt=doubt, candidates=1 if only_measure else self.asked.candidates, others=not only_measure
+            ),
+            journal=self.journals[doubt],
             tell=lambda what, done, of: bar.update(
                 line, description=f"{self.method}: {what}", completed=done, total=of
             ),
         )
 
-    def compared(self, found: ScheduleCalibration, bar: Progress) -> dict[str, Any]:
-        """The lists on held-out prompts: latents' distance to the full run, clip by clip, and what the judge sees."""
+    def compared(self, bar: Progress) -> dict[str, Any]:
+        """Lists and gates on held-out prompts: latents' distance to the full run, clip by clip, what the judge sees."""
+        found = self.calibrated(bar, "input")
+        rows: dict[str, dict[str, Any]] = {}
+        reference = self._row("all", (), None)
+        for name, policy in self._policies(found, bar).items():
+            one_by_one = "refreshed" in name  # the worst clip of a batch would decide for all
+            rows[name] = self._row(f"{name} {found.chosen}", policy, reference, batch=1 if one_by_one else BATCH)
+        for row in rows.values():
+            for other in ("hand", "computed"):
+                theirs = rows[other]["errors"]
+                row[f"over_{other}"] = sum(row["errors"]) / sum(theirs)
+                row[f"over_{other}_interval"] = bootstrap_ratio(row["errors"], theirs)
+            row |= {"latent_l2": sum(row["errors"]) / len(theirs), "latent_l2_interval": bootstrap(row["errors"])}
+        whole = {key: value for key, value in reference.items() if key not in ("latents", "full")}
+        frontier = [vars(point) for point in found.frontier.points]
+        return {"rows": {"all": whole, **rows}, "frontier": frontier, "sampled": found.sampled}
+
+    def _policies(self, found: ScheduleCalibration, bar: Progress) -> dict[str, Policy]:
+        """All with as many full steps: the authors' list; the one that is computed, and by the table alone, with each
+        form of costs; and the computed one refreshed where a doubt is out of the ordinary."""
         count = len(HAND[self.steps])
         lists = {"hand": HAND[self.steps], "computed": found.chosen}
         for form in FORMS:
             plans = solve(self.steps, found.costs.gap(form), history=found.costs.history, most=count)
             lists[f"table_{form}"] = plans[count].full_steps
-        line = bar.add_task("comparing", total=len(lists) + 1)
-        rows: dict[str, dict[str, Any]] = {}
-        reference = self._row("all", (), None)
-        for name, full_steps in lists.items():
-            policy = from_name(self.method, **self.options, full_steps=Schedule(self.steps, full_steps))
-            bar.advance(line)
-            rows[name] = {"full_steps": full_steps, **self._row(" ".join(map(str, full_steps)), policy, reference)}
-        hand = rows["hand"]["errors"]
-        for row in rows.values():
-            ratio = sum(row["errors"]) / sum(hand)
-            row |= {"over_hand": ratio, "over_hand_interval": bootstrap_ratio(row["errors"], hand)}
-            row |= {"latent_l2": sum(row["errors"]) / len(hand), "latent_l2_interval": bootstrap(row["errors"])}
-        return {"all": {key: value for key, value in reference.items() if key != "latents"}, **rows}
+        policies = {name: self._listed(full_steps) for name, full_steps in lists.items()}
+        for doubt in DOUBTS:
+            costs = found if doubt == "input" else self.calibrated(bar, doubt, only_measure=True)
+            measured = replace(found, search=costs.search, frontier=replace(found.frontier, costs=costs.costs))
+            policies[f"refreshed_{doubt}"] = measured.policy(refresh=True, **self.options)
+        return policies
 
-    def _row(self, name: str, policy: Policy, reference: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _listed(self, full_steps: tuple[int, ...]) -> Policy:
+        return from_name(self.method, **self.options, full_steps=Schedule(self.steps, full_steps))
+
+    def _row(
+        self, name: str, policy: Policy, reference: Mapping[str, Any] | None, batch: int = BATCH
+    ) -> dict[str, Any]:
         if reference is not None and (kept := self.journal.get(f"row {name}")) is not None:
             return dict(kept)
         pairs = held_out(self.asked.pairs, SEED)
-        latents, seen = [], []
-        trial = Trial(name=name, model=self.student, steps=self.steps, policy=policy, batch=BATCH)
-        for batch in pairs.batches(BATCH):
-            call = sample(trial, batch)
+        latents, seen, full = [], [], []
+        trial = Trial(name=name, model=self.student, steps=self.steps, policy=policy, batch=batch)
+        for part in pairs.batches(batch):
+            call = sample(trial, part)
             latents.append(call.latents)
-            seen.append(judged().look(call.frames, batch.prompts))
-        whole = {key: torch.cat([one[key] for one in seen]) for key in seen[0]}
-        said = judged().summarise(whole)
-        kept = ("semantic_accuracy", "frechet", "intervals")
-        found = {"full": call.facts["full"], **{key: said[key] for key in kept}}
+            seen.append(judged().look(call.frames, part.prompts))
+            full.append(call.facts["full"])
+        said = judged().summarise({key: torch.cat([one[key] for one in seen]) for key in seen[0]})
+        found = {key: said[key] for key in ("semantic_accuracy", "frechet", "intervals")}
         if reference is None:
             return {**found, "latents": torch.cat(latents)}
+        found["full"] = full[0] if all(one == full[0] for one in full) else full
         found["errors"] = relative_l2(torch.cat(latents), reference["latents"]).tolist()
         self.journal.put(f"row {name}", found)
         return found
@@ -135,26 +160,22 @@ def main() -> None:
     with Progress() as bar:
         for method in asked.methods:
             for steps in asked.steps:
-                one = Comparison(method, steps, asked)
-                plans = one.calibrated(bar)
-                rows = one.compared(plans, bar)
-                frontier = [vars(point) for point in plans.frontier.points]
-                found[f"{method}_{steps}_{len(HAND[steps])}"] = {
-                    "rows": rows,
-                    "frontier": frontier,
-                    "sampled": plans.sampled,
-                }
+                found[f"{method}_{steps}_{len(HAND[steps])}"] = Comparison(method, steps, asked).compared(bar)
     pairs = held_out(asked.pairs, SEED)
     settings = {name: getattr(asked, name) for name in ("methods", "steps", "calibration", "candidates", "pairs")}
     about = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now(), "seed": SEED}
     values = {"settings": settings, "prompts": pairs.prompts, "seeds": pairs.seeds, "found": found, **about}
     write_text_atomic(FILE, json.dumps(values, indent=1) + "\n")
+    table = Table("lists", "full steps", "latents' relative L2", "over the hand list's", "semantics", "Fréchet")
     for name, each in found.items():
         for label, row in each["rows"].items():
-            over = f"{row['over_hand']:.3f} of the hand list's" if "over_hand" in row else ""
-            Console().print(
-                name, label, row.get("full_steps", ""), row.get("latent_l2", ""), over, row["semantic_accuracy"]
-            )
+            numbers = [
+                f"{row[key]:.4f}" if key in row else "" for key in ("latent_l2", "over_hand", "semantic_accuracy")
+            ]
+            full = row.get("full", [])
+            steps = " ".join(map(str, full)) if full and not isinstance(full[0], list) else ""
+            table.add_row(f"{name} {label}", steps, *numbers, f"{row['frechet']:.2f}")
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

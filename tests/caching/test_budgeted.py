@@ -1,4 +1,4 @@
-"""A gate with a budget: as many full steps as planned, whatever the doubts, and the plan itself where there are none."""
+"""A gate with a budget: as many full steps as planned, whatever the doubts, and the plan itself without any."""
 
 from __future__ import annotations
 
