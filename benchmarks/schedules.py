@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +38,7 @@ HAND = {8: (0, 2, 4, 7), 20: (0, 1, 2, 5, 9, 13, 17, 19)}
 FORMS = ("drift", "squared", "linear")
 Doubted = Literal["input", "disagreement"]
 DOUBTS: tuple[Doubted, ...] = ("input", "disagreement")
-SEED, BATCH = 11, 25
+SEED, BATCH = 11, 30
 
 
 class Comparison:
@@ -49,12 +48,11 @@ class Comparison:
         self.method, self.steps, self.asked = method, steps, asked
         self.student = model("student")
         self.options = {"predictor": self.student.predictor} if method == "disca" else {}
-        settings = {"calibration": asked.calibration, "candidates": asked.candidates, "pairs": asked.pairs}
-        settings["git"] = git_revision()
-        self.journal = Journal(asked.state / f"{method}_{steps}.jsonl", settings)
-        self.journals = {doubt: Journal(asked.state / f"{method}_{steps}_{doubt}.jsonl", settings) for doubt in DOUBTS}
+        settings = {"calibration": asked.calibration, "candidates": asked.candidates, "git": git_revision()}
+        self.plans = Journal(asked.state / f"{method}_{steps}_plans.jsonl", settings)
+        self.rows = Journal(asked.state / f"{method}_{steps}_rows.jsonl", {**settings, "pairs": asked.pairs})
 
-    def calibrated(self, bar: Progress, doubt: Doubted, *, only_measure: bool = False) -> ScheduleCalibration:
+    def calibrated(self, bar: Progress, doubt: Doubted) -> ScheduleCalibration:
         """The plans, by training prompts."""
         prompts = [str(prompt) for prompt in words.sample(words.TRAINING, self.asked.calibration, 0)]
         line = bar.add_task(f"{self.method}, {self.steps} steps")
@@ -78,10 +76,8 @@ class Comparison:
             prompts,
             budget=Budget(full_steps=len(HAND[self.steps])),
             options=self.options,
-            search=Search(
-                doubt=doubt, candidates=1 if only_measure else self.asked.candidates, others=not only_measure
-            ),
-            journal=self.journals[doubt],
+            search=Search(doubt=doubt, candidates=self.asked.candidates),
+            journal=self.plans,
             tell=lambda what, done, of: bar.update(
                 line, description=f"{self.method}: {what}", completed=done, total=of
             ),
@@ -114,10 +110,8 @@ class Comparison:
             plans = solve(self.steps, found.costs.gap(form), history=found.costs.history, most=count)
             lists[f"table_{form}"] = plans[count].full_steps
         policies = {name: self._listed(full_steps) for name, full_steps in lists.items()}
-        for doubt in DOUBTS:
-            costs = found if doubt == "input" else self.calibrated(bar, doubt, only_measure=True)
-            measured = replace(found, search=costs.search, frontier=replace(found.frontier, costs=costs.costs))
-            policies[f"refreshed_{doubt}"] = measured.policy(refresh=True, **self.options)
+        for doubt in DOUBTS:  # the second time all but the doubts is known
+            policies[f"refreshed_{doubt}"] = self.calibrated(bar, doubt).policy(refresh=True, **self.options)
         return policies
 
     def _listed(self, full_steps: tuple[int, ...]) -> Policy:
@@ -126,7 +120,7 @@ class Comparison:
     def _row(
         self, name: str, policy: Policy, reference: Mapping[str, Any] | None, batch: int = BATCH
     ) -> dict[str, Any]:
-        if reference is not None and (kept := self.journal.get(f"row {name}")) is not None:
+        if reference is not None and (kept := self.rows.get(f"row {name}")) is not None:
             return dict(kept)
         pairs = held_out(self.asked.pairs, SEED)
         latents, seen, full = [], [], []
@@ -142,7 +136,7 @@ class Comparison:
             return {**found, "latents": torch.cat(latents)}
         found["full"] = full[0] if all(one == full[0] for one in full) else full
         found["errors"] = relative_l2(torch.cat(latents), reference["latents"]).tolist()
-        self.journal.put(f"row {name}", found)
+        self.rows.put(f"row {name}", found)
         return found
 
 
@@ -152,7 +146,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, choices=tuple(HAND), default=[20, 8])
     parser.add_argument("--calibration", type=int, default=8, help="training prompts")
     parser.add_argument("--candidates", type=int, default=24, help="plans that the refinement samples")
-    parser.add_argument("--pairs", type=int, default=50, help="held-out pairs of prompt and noise")
+    parser.add_argument("--pairs", type=int, default=120, help="held-out pairs of prompt and noise")
     parser.add_argument("--state", type=Path, default=Path("runs/schedules"), help="folder of what was measured so far")
     asked = parser.parse_args()
     asked.state.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from math import inf
 from random import Random
 from typing import Any
 
@@ -16,7 +15,7 @@ import disca
 from disca.bench.schedule import Budget, ScheduleCalibration, Search, calibrate_schedule
 from disca.caching.budgeted import Budgeted
 from disca.caching.doubts import Disagreement, Doubt, InputError
-from disca.caching.gates import Every, Given
+from disca.caching.gates import Every, Given, Static
 from disca.caching.polynomials import Taylor
 from disca.caching.watchful import InputForecastError
 from disca.features import Call, Features, Moment
@@ -45,14 +44,18 @@ class Told(Doubt):
         return ()
 
 
-def table(steps: int, *, limit: float = 0.5, seed: int = 0, switches: tuple[int, ...] = ()) -> Costs:
+def table(steps: int, *, seed: int = 0, switches: tuple[int, ...] = ()) -> Costs:
     draw = Random(seed)
     times = tuple(1 - step / steps for step in range(steps + 1))
     begins = {j: max(step for step in (0, *switches) if step <= j) for j in range(steps)}
     keys = [(i, j) for j in range(steps) for i in (range(begins[j], j) if j > begins[j] else [NONE])]
     random = {key: tuple(draw.random() for _ in range(steps - 1 - key[1])) for key in keys}
-    limits = {key: tuple(limit for _ in row) for key, row in random.items()}
-    return Costs(times, random, random, 2, limits, switches)
+    return Costs(times, random, random, 2, switches)
+
+
+def gate_of(plan: Static, doubts: tuple[float, ...], costs: Costs, limit: float = 0.5) -> Budgeted:
+    """One with the same limit everywhere."""
+    return Budgeted(plan, Told(doubts), {key: tuple(limit for _ in row) for key, row in costs.errors.items()}, costs)
 
 
 def opened(gate: Budgeted, steps: int, begin: int = 0, end: int | None = None) -> tuple[int, ...]:
@@ -74,7 +77,7 @@ def test_a_run_never_has_more_full_steps_than_planned() -> None:
         steps = draw.randint(2, 14)
         plan = (0, *sorted(draw.sample(range(1, steps), draw.randint(0, steps - 1))))
         doubts = tuple(draw.random() * draw.choice([0.6, 1.0, 3.0]) for _ in range(steps))
-        full = opened(Budgeted(Given(plan), Told(doubts), table(steps, seed=seed)), steps)
+        full = opened(gate_of(Given(plan), doubts, table(steps, seed=seed)), steps)
         assert len(full) == len(plan)
         early += full != plan
     assert early > 100
@@ -83,7 +86,7 @@ def test_a_run_never_has_more_full_steps_than_planned() -> None:
 def test_without_doubt_it_is_the_plan() -> None:
     costs = table(12)
     for plan in (Every(3), Given((0, 1, 5, 11)), Given((0,))):
-        gate = Budgeted(plan, Told((0.5,) * 12), costs)  # at the limit, not above
+        gate = gate_of(plan, (0.5,) * 12, costs)  # at the limit, not above
         assert opened(gate, 12) == plan.schedule(12).full_steps
         assert gate.bounds(12) == plan.bounds(12)
 
@@ -95,38 +98,37 @@ def test_the_step_without_which_the_rest_costs_least_pays() -> None:
         gap = costs.gap()
         rests = list(combinations((4, 6, 9), 2))
         best = min(rests, key=lambda rest: cost_from((0, 2), rest, 10, gap))
-        assert opened(Budgeted(Given(plan), Told(doubts), costs), 10) == (0, 2, *best)
+        assert opened(gate_of(Given(plan), doubts, costs), 10) == (0, 2, *best)
 
 
 def test_where_nothing_can_pay_doubts_are_borne() -> None:
     sure = (9.0,) * 8
-    assert opened(Budgeted(Given((0,)), Told(sure), table(8)), 8) == (0,)
-    assert opened(Budgeted(Given((0, 3)), Told(sure), table(8)), 8) == (0, 1)
+    assert opened(gate_of(Given((0,)), sure, table(8)), 8) == (0,)
+    assert opened(gate_of(Given((0, 3)), sure, table(8)), 8) == (0, 1)
     blind = replace(table(8), errors={key: row[:1] for key, row in table(8).errors.items()},
                     drifts={key: row[:1] for key, row in table(8).drifts.items()})  # fmt: skip
     plan = (0, 2, 4, 6)  # no gap can be longer, so none can be dropped
-    assert opened(Budgeted(Given(plan), Told(sure), blind), 8) == plan
+    assert opened(gate_of(Given(plan), sure, blind), 8) == plan
 
 
 def test_steps_of_another_transformer_do_not_pay() -> None:
     costs = table(8, switches=(4,))
-    assert opened(Budgeted(Given((0, 4, 6)), Told((9.0,) * 8), costs), 8, end=4) == (0,)
-    assert opened(Budgeted(Given((0, 4, 6)), Told((9.0,) * 8), costs), 8, begin=4) == (4, 5)
+    assert opened(gate_of(Given((0, 4, 6)), (9.0,) * 8, costs), 8, end=4) == (0,)
+    assert opened(gate_of(Given((0, 4, 6)), (9.0,) * 8, costs), 8, begin=4) == (4, 5)
 
 
 def test_limits_are_those_of_the_full_steps_behind() -> None:
-    costs = table(6)
-    limits = {**costs.doubts, (0, 2): (5.0, 0.1, 5.0)}
-    gate = Budgeted(Given((0, 2, 5)), Told((1.0,) * 6), replace(costs, doubts={**limits, (NONE, 0): (5.0,) * 5}))
+    doubts, limits = (1.0,) * 6, {(NONE, 0): (5.0,), (0, 2): (5.0, 0.1)}
+    gate = Budgeted(Given((0, 2, 5)), Told(doubts), limits, table(6))
     assert opened(gate, 6) == (0, 2, 4)
-    assert opened(replace(gate, costs=replace(costs, doubts={(NONE, 0): (inf,)})), 6) == (0, 2, 5)
+    assert opened(replace(gate, limits={(NONE, 2): (0.1,) * 3, (0, 2): (5.0,)}), 6) == (0, 2, 5)
 
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="known beforehand"):
-        Budgeted(InputForecastError(0.1), InputError(), table(4))  # type: ignore[arg-type]
+        Budgeted(InputForecastError(0.1), InputError(), {(NONE, 0): (1.0,)}, table(4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="--doubt"):
-        Budgeted(Given((0,)), InputError(), replace(table(4), doubts={}))
+        Budgeted(Given((0,)), InputError(), {}, table(4))
 
 
 def features(*values: float) -> Features:
@@ -165,8 +167,9 @@ def calibrated() -> dict[str, ScheduleCalibration]:
 
 
 @pytest.mark.parametrize("doubt", ["input", "disagreement"])
-def test_limits_are_what_gates_measure_in_the_states_of_full_runs(calibrated: Any, doubt: str) -> None:
-    (rule,) = calibrated[doubt].policy(refresh=True)
+def test_limits_are_what_gates_measure_in_runs_of_the_plan(calibrated: Any, doubt: str) -> None:
+    found = calibrated[doubt]
+    (rule,) = found.policy(refresh=True)
     gate, seen = rule.when, []
 
     class Watched(type(gate.doubt)):  # type: ignore[misc]
@@ -174,26 +177,27 @@ def test_limits_are_what_gates_measure_in_the_states_of_full_runs(calibrated: An
             seen.append((now.step, super().measure(memory, now, call)))
             return -1.0
 
-    watching = replace(gate, gate=Given((0, 1, 3, 7)), doubt=Watched())
-    sampler, found = Sampler(PIPELINES["WanPipeline"]), []
+    sampler = Sampler(PIPELINES["WanPipeline"])
     for seed in range(2):
-        with disca.attach(sampler.pipe, (replace(rule, when=watching),)):
+        with disca.attach(sampler.pipe, (replace(rule, when=replace(gate, doubt=Watched())),)) as run:
             sampler(steps=8, seed=seed)
-        found.append(seen.pop(0))
-        assert [step for step, _ in seen] == [4, 5, 6]
-        seen.clear()
-    assert [step for step, _ in found] == [2, 2]  # what precedes was computed, so the state is that of a full run
-    assert max(value for _, value in found) == pytest.approx(gate.costs.doubts[0, 1][0], rel=2e-3)
-    assert max(value for _, value in found) > 0
+        assert next(iter(run.summary().branches.values())).full == found.chosen
+    expected: dict[int, float] = {}
+    for step, value in seen:
+        expected[step] = max(value, expected.get(step, 0.0))  # nine tenths of two clips are both
+    gaps = zip((NONE, *found.chosen), found.chosen, (*found.chosen[1:], 8), strict=False)
+    rows = {(i, j): tuple(expected[s] for s in range(j + 1, k) if s in expected) for i, j, k in gaps}
+    assert gate.limits == {key: pytest.approx(row) for key, row in rows.items() if row}
+    assert max(map(max, gate.limits.values())) > 0 and set(range(found.chosen[-1] + 1, 8)).isdisjoint(expected)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.9, 1e9])
 def test_the_budget_holds_in_every_run(calibrated: Any, scale: float) -> None:
     found = calibrated["input"]
-    limits = {key: tuple(scale * value for value in row) for key, row in found.costs.doubts.items()}
+    limits = {key: tuple(scale * value for value in row) for key, row in found.limits.items()}
     sampler, plain = Sampler(PIPELINES["WanPipeline"]), []
     (rule,) = found.policy(refresh=True)
-    rule = replace(rule, when=replace(rule.when, costs=replace(rule.when.costs, doubts=limits)))
+    rule = replace(rule, when=replace(rule.when, limits=limits))
     for seed in range(3):
         with disca.attach(sampler.pipe, (rule,)) as run:
             latents = sampler(steps=8, seed=seed)
@@ -211,7 +215,7 @@ def test_the_budget_holds_in_every_run(calibrated: Any, scale: float) -> None:
 
 def test_the_worst_sample_of_a_batch_decides() -> None:
     for worst, opens in ((1.2, False), (50.0, True)):
-        gate = Budgeted(Given((0, 5)), InputError(), table(9))
+        gate = Budgeted(Given((0, 5)), InputError(), {(NONE, 0): (0.5,) * 4}, table(9))
         memory, calls = gate.start(), [Call(features(1, other), lambda *given: given) for other in (1, worst)]
         assert gate.opens(memory, moment(0), calls[0])
         gate.observe(memory, moment(0), calls[0], calls[0].inputs)

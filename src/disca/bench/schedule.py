@@ -4,15 +4,12 @@ the real sampler."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
+from disca.bench.closed_loop import ClosedLoop, Sample, Steps, Tell, limits_along, refined
 from disca.bench.journal import Journal
 from disca.bench.trying import trying
 from disca.caching.budgeted import Budgeted
@@ -21,20 +18,20 @@ from disca.caching.doubts import DOUBTS
 from disca.caching.gates import Gate, Given, MadeFor
 from disca.caching.methods import METHODS, from_name
 from disca.caching.policy import Policy
-from disca.caching.run import attach
 from disca.errors import unknown
 from disca.files import write_text_atomic
-from disca.metrics.fidelity import relative_l2
 from disca.planning import (
     Costs,
     Form,
     Frontier,
+    Gap,
     Plan,
     Point,
+    Rows,
     aggregate,
     cost_of,
     larger,
-    neighbours,
+    rows_of,
     smaller,
     solve,
     within_budget,
@@ -42,10 +39,6 @@ from disca.planning import (
 from disca.provenance import command_line, hardware, now, versions
 from disca.schedules import Schedule
 
-Sample = Callable[[int], Tensor]
-"""``sample(i)`` runs the pipeline on the i-th prompt and gives its last latents."""
-Tell = Callable[[str, int, int], None]
-"""``tell(what, done, of)``: how far the work is."""
 SCHEDULED = tuple(
     name for name, method in METHODS.items() if "full_steps" in method.options and name not in ("toca", "duca")
 )
@@ -84,7 +77,7 @@ class Search:
     force_last: bool = False
     """The last step is full in any case."""
     doubt: Literal["input", "disagreement"] | None = None
-    """Measure this too, for plans that are refreshed where a forecast is in doubt, see :mod:`disca.caching.doubts`."""
+    """Measure this along the chosen plan, to refresh where a forecast is in doubt, see :mod:`disca.caching.doubts`."""
     doubted: float = 0.9
     """Quantile of the prompts whose doubt is the limit."""
     candidates: int = 24
@@ -108,7 +101,7 @@ class ScheduleCalibration:
     """Of the method, but what cannot be written down, such as a predictor."""
     transformer: str
     blocks: int
-    chosen: tuple[int, ...]
+    chosen: Steps
     """The full steps for the budget that was asked for."""
     frontier: Frontier
     budget: Budget
@@ -116,6 +109,8 @@ class ScheduleCalibration:
     prompts: tuple[str, ...] = ()
     sampled: int = 0
     """Runs that were sampled, full ones among them."""
+    limits: Rows = field(default_factory=dict)
+    """Of the doubt, along the chosen plan; see :class:`disca.caching.budgeted.Budgeted`."""
 
     @property
     def schedule(self) -> Schedule:
@@ -148,11 +143,17 @@ class ScheduleCalibration:
         rules = from_name(self.method, **self.options, **extras, full_steps=schedule)
         when: Gate = Given(schedule.full_steps, schedule.steps, self.made_for)
         if refresh:
-            doubt = DOUBTS[self.search.doubt or "input"]
-            when = Budgeted(
-                Given(schedule.full_steps, schedule.steps), doubt, self.costs, self.search.form, self.made_for
-            )
+            when = self._refreshed(schedule)
         return tuple(replace(rule, when=when) for rule in rules)
+
+    def _refreshed(self, schedule: Schedule) -> Gate:
+        if schedule.full_steps != self.chosen or self.search.doubt is None:
+            raise ValueError(
+                f"Limits of a doubt were measured along {self.chosen if self.search.doubt else 'no plan'}, not along "
+                f"{schedule.full_steps}. Measure them with disca calibrate schedule --doubt and this budget."
+            )
+        plan, doubt = Given(schedule.full_steps, schedule.steps), DOUBTS[self.search.doubt]
+        return Budgeted(plan, doubt, self.limits, self.costs, self.search.form, self.made_for)
 
     def save(self, path: str | Path) -> None:
         """Write it, with what is needed to measure it again."""
@@ -162,6 +163,7 @@ class ScheduleCalibration:
             "budget": asdict(self.budget),
             "search": asdict(self.search),
             "frontier": self.frontier.to_dict(),
+            "limits": {f"{i},{j}": list(row) for (i, j), row in self.limits.items()},
         }
         values = {"schema": SCHEMA, **{name: getattr(self, name) for name in kept}, **plans, **about}
         write_text_atomic(Path(path), json.dumps(values) + "\n")
@@ -177,6 +179,7 @@ class ScheduleCalibration:
             frontier=Frontier.from_dict(values["frontier"]),
             budget=Budget(**values["budget"]),
             search=Search(**values["search"]),
+            limits=rows_of(values["limits"]),
         )
 
 
@@ -213,16 +216,17 @@ def calibrate_schedule(
     measured = _measured(target, method, options, sample, len(prompts), search, journal, tell)
     steps = measured.costs.steps
     plans = _plans(measured, search)
-    loop = _ClosedLoop(target, method, options, sample, len(prompts), steps, journal, tell)
+    loop = ClosedLoop(target, method, options, sample, len(prompts), steps, journal, tell)
     points = _points(plans, measured, search, loop)
-    wanted = _count_for(budget, points)
-    chosen = _refined(wanted, points, measured, search, loop)
+    chosen = _refined(_count_for(budget, points), points, measured, search, loop)
+    limits: Rows = {}
+    if search.doubt is not None:
+        limits = limits_along(loop, chosen.full_steps, DOUBTS[search.doubt], measured.costs, search.doubted)
     best = {len(point.full_steps): point for point in [*points, chosen]}
     frontier = Frontier(steps, tuple(best[count] for count in sorted(best)), measured.costs)
-    named = {name: value for name, value in options.items() if isinstance(value, (str, int, float, bool))}
     return ScheduleCalibration(
         method=method,
-        options=named,
+        options={name: value for name, value in options.items() if isinstance(value, (str, int, float, bool))},
         transformer=measured.transformer,
         blocks=measured.blocks,
         chosen=chosen.full_steps,
@@ -231,6 +235,7 @@ def calibrate_schedule(
         search=search,
         prompts=tuple(prompts),
         sampled=loop.sampled + len(prompts),
+        limits=limits,
     )
 
 
@@ -262,7 +267,7 @@ class _Measured:
         steps = self.costs.steps
         return (full_steps * full + (steps - full_steps) * forecast) / (steps * full)
 
-    def gap(self, search: Search) -> Any:
+    def gap(self, search: Search) -> Gap:
         """What gaps cost."""
         forced = (self.costs.steps - 1,) if search.force_last else ()
         return self.costs.gap(search.form, inclusive=search.inclusive, longest=search.longest, forced=forced)
@@ -282,8 +287,7 @@ def _measured(
     policy = from_name(method, **options, full_steps=(0,))
     clips: list[Costs] = []
     about: dict[str, Any] = {}
-    doubt = None if search.doubt is None else DOUBTS[search.doubt]
-    with trying(target, policy, longest=search.longest, doubt=doubt) as tried:
+    with trying(target, policy, longest=search.longest) as tried:
         assert tried.run is not None
         expert = tried.run.experts[0]
         for index in range(count):
@@ -299,7 +303,7 @@ def _measured(
     if clips[0].steps < 2:
         raise ValueError("A run of one step has nothing to forecast. Sample with at least 2 steps.")
     return _Measured(
-        aggregate(clips, search.quantile, search.doubted),
+        aggregate(clips, search.quantile),
         type(expert.transformer).__name__,
         blocks,
         tuple(about["flops"]),
@@ -315,43 +319,7 @@ def _plans(measured: _Measured, search: Search) -> list[Plan]:
     return plans
 
 
-@dataclass
-class _ClosedLoop:
-    """Runs with full steps as they would be used, against full runs from the same noise."""
-
-    target: Any
-    method: str
-    options: Mapping[str, Any]
-    sample: Sample
-    count: int
-    steps: int
-    journal: Journal
-    tell: Tell
-    references: dict[int, Tensor] = field(default_factory=dict)
-    sampled: int = 0
-
-    def error(self, full_steps: tuple[int, ...]) -> float:
-        """Mean over the clips of the relative L2 of the last latents."""
-        return sum(self._clip(full_steps, index) for index in range(self.count)) / self.count
-
-    def _clip(self, full_steps: tuple[int, ...], index: int) -> float:
-        name = f"run {index} {' '.join(map(str, full_steps))}"
-        if (kept := self.journal.get(name)) is not None:
-            return float(kept)
-        if index not in self.references:
-            self.references[index] = self._run((), index)
-        policy = from_name(self.method, **self.options, full_steps=Schedule(self.steps, full_steps))
-        error = float(relative_l2(self._run(policy, index), self.references[index]).mean())
-        self.journal.put(name, error)
-        return error
-
-    def _run(self, policy: Policy, index: int) -> Tensor:
-        self.sampled += 1
-        with attach(self.target, policy), torch.no_grad():
-            return self.sample(index)
-
-
-def _points(plans: Sequence[Plan], measured: _Measured, search: Search, loop: _ClosedLoop) -> list[Point]:
+def _points(plans: Sequence[Plan], measured: _Measured, search: Search, loop: ClosedLoop) -> list[Point]:
     """The plans with what they take, and how near their runs come."""
     points = []
     for done, plan in enumerate(plans):
@@ -377,40 +345,17 @@ def _count_for(budget: Budget, points: Sequence[Point]) -> int:
     return len(keeps[-1].full_steps)
 
 
-def _refined(count: int, points: Sequence[Point], measured: _Measured, search: Search, loop: _ClosedLoop) -> Point:
-    """The best of some candidates with so many full steps, by what real runs say: the neighbours that the table finds
-    cheapest, and from the best of those on."""
-    gap, steps, share = measured.gap(search), measured.costs.steps, measured.share(count)
-    tried: dict[tuple[int, ...], float] = {}
+def _refined(count: int, points: Sequence[Point], measured: _Measured, search: Search, loop: ClosedLoop) -> Point:
+    """The best plan with so many full steps, by runs."""
+    gap = measured.gap(search)
     (start,) = (point.full_steps for point in points if len(point.full_steps) == count)
-
-    def attempt(full_steps: tuple[int, ...]) -> float:
-        if full_steps not in tried:
-            tried[full_steps] = loop.error(full_steps)
-            loop.tell("refining", len(tried), search.candidates)
-        return tried[full_steps]
-
-    best, seeds = start, _around(points, count, steps)
-    attempt(best)
-    while len(tried) < search.candidates:
-        fresh = [plan for plan in {*seeds, *neighbours(best, steps)} - set(tried) if cost_of(plan, steps, gap) < _INF]
-        if not fresh:
-            break
-        fresh.sort(key=lambda plan: (cost_of(plan, steps, gap), plan))
-        for plan in islice(fresh, min(_BREADTH, search.candidates - len(tried))):
-            attempt(plan)
-        best = min(tried, key=lambda plan: (tried[plan], plan))
-    return Point(best, cost_of(best, steps, gap), tried[best], share)
+    best, error = refined(loop, start, _around(points, count, loop.steps), gap, search.candidates)
+    return Point(best, cost_of(best, loop.steps, gap), error, measured.share(count))
 
 
-_INF = float("inf")
-_BREADTH = 4
-"""Candidates that are sampled before the search goes on from the best of them."""
-
-
-def _around(points: Iterable[Point], count: int, steps: int) -> set[tuple[int, ...]]:
+def _around(points: Iterable[Point], count: int, steps: int) -> set[Steps]:
     """What the best plans with one full step more or fewer come to with one taken out or put in."""
-    found: set[tuple[int, ...]] = set()
+    found: set[Steps] = set()
     for point in points:
         if len(point.full_steps) == count - 1:
             found |= set(larger(point.full_steps, steps))

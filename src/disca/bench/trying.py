@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from disca import hooks
-from disca.caching.doubts import Doubt
 from disca.caching.forecasts import Forecast
 from disca.caching.gates import Gate
 from disca.caching.policy import Policy
@@ -38,10 +37,6 @@ class _Asked:
     """What the sites are to do in the call under way: forecast from these full steps, or compute and take notes."""
 
     past: Past | None = None
-    call: Call | None = None
-    """What the gate was asked with."""
-    saw: Callable[[Moment, Features], None] = lambda moment, outputs: None
-    """Is told what sites gave where they were computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +44,6 @@ class _WhenAsked(Gate):
     asked: _Asked
 
     def opens(self, memory: Any, moment: Moment, call: Call) -> bool:
-        self.asked.call = call
         return self.asked.past is None
 
 
@@ -76,7 +70,6 @@ class _Tried(Forecast[_Notes]):
         return _Notes()
 
     def observe(self, memory: _Notes, moment: Moment, call: Call, outputs: Features) -> None:
-        self.asked.saw(moment, outputs)
         self._note(memory, moment, lambda inner: self.how.observe(inner, moment, call, outputs))
 
     def observe_part(self, memory: _Notes, moment: Moment, part: str, call: Call, outputs: Features) -> None:
@@ -119,8 +112,6 @@ class Found:
     """Mean square error of the velocity at a step, of each branch."""
     moved: dict[tuple[Key, int], list[float]] = field(default_factory=dict)
     """Mean square of what the latents have been moved by."""
-    doubts: dict[tuple[Key, int], list[float]] = field(default_factory=dict)
-    """Squares of doubts."""
     switches: list[int] = field(default_factory=list)
     """Steps at which another transformer took over."""
 
@@ -128,8 +119,7 @@ class Found:
         """As a table."""
         ends = [self.times[step] for step in sorted(self.times)]
         times = (*(t for t, _ in ends), ends[-1][1])
-        errors, drifts, doubts = map(self._rows, (self.squares, self.moved, self.doubts))
-        return Costs(times, errors, drifts, history, doubts, tuple(self.switches))
+        return Costs(times, self._rows(self.squares), self._rows(self.moved), history, tuple(self.switches))
 
     def _rows(self, values: Mapping[tuple[Key, int], list[float]]) -> dict[Key, tuple[float, ...]]:
         rows: dict[Key, list[float]] = {}
@@ -141,23 +131,22 @@ class Found:
 class Trying:
     """Stands in for the transformers of a target and tries their forecasts. Get one from :func:`trying`."""
 
-    def __init__(self, history: int, longest: int | None, doubt: Doubt | None) -> None:
-        self.history, self.longest, self.doubt = history, longest, doubt
-        self.asked = _Asked(saw=self._saw)
+    def __init__(self, history: int, longest: int | None) -> None:
+        self.history, self.longest = history, longest
+        self.asked = _Asked()
         self.run: Run | None = None
         self.found = Found()
         self.flops: tuple[int, int] | None = None
         """Operations of a call that is full, and of one that is forecast, once both were counted."""
         self.step_done: Callable[[], None] = lambda: None
         self._since = 0  # the first step of the transformer that is at work
-        self._seen: dict[int, tuple[Moment, Call, Features]] = {}  # first sites, for the doubt
         self._host: Any = None
         self._moved: dict[tuple[str, Key], Tensor] = {}
 
     def clip(self) -> Costs:
         """What the run that has ended gave; the next one is another clip's."""
         found, self.found = self.found, Found()
-        self._host, self._since, self._moved, self._seen = None, 0, {}, {}
+        self._host, self._since, self._moved = None, 0, {}
         return found.costs(min(self.history, 2))
 
     def policy(self, policy: Policy) -> Policy:
@@ -173,9 +162,8 @@ class Trying:
         moment = self.run.moment
         self._enter(host, moment)
         output = self._forward(None, forward, args, kwargs)
-        for key in self._keys(moment.step, self.history):
-            past = self._past(key, self.history)
-            self._note(key, moment, self._forward(past, forward, args, kwargs)[0] - output[0])
+        for key in self._keys(moment.step):
+            self._note(key, moment, self._forward(self._past(key), forward, args, kwargs)[0] - output[0])
         if self.flops is None and moment.step == self._since + 1:
             self.flops = self._counted((self._since,), forward, args, kwargs)
         self.asked.past = None
@@ -191,26 +179,26 @@ class Trying:
         if host is not self._host:
             if self._host is not None:
                 self.found.switches.append(moment.step)
-            self._host, self._since, self._moved, self._seen = host, moment.step, {}, {}
+            self._host, self._since, self._moved = host, moment.step, {}
         if moment.step not in self.found.times:
             self.found.times[moment.step] = (moment.t, moment.r)
             self.step_done()
 
-    def _keys(self, step: int, history: int) -> Iterator[Key]:
+    def _keys(self, step: int) -> Iterator[Key]:
         """The pairs of full steps that a forecast of this step could be made from."""
         first = self._since if self.longest is None else max(self._since, step - self.longest + 1)
         for last in range(first, step):
-            if history == 1 or last == self._since:
+            if self.history == 1 or last == self._since:
                 yield (NONE, last)
                 continue
             begin = self._since if self.longest is None else max(self._since, last - self.longest)
             yield from ((previous, last) for previous in range(begin, last))
 
-    def _past(self, key: Key, history: int) -> Past:
+    def _past(self, key: Key) -> Past:
         """The full steps of a pair, and where more are looked at, earlier ones as far apart."""
         previous, last = key
         past = [last]
-        while len(past) < history and past[-1] > self._since and previous != NONE:
+        while len(past) < self.history and past[-1] > self._since and previous != NONE:
             past.append(max(self._since, past[-1] - (last - previous)))
         return tuple(reversed(past))
 
@@ -222,19 +210,6 @@ class Trying:
         self.found.moved.setdefault((key, moment.step), []).append(float(moved.square().mean()))
         if self.longest is not None:
             self._moved = {at: kept for at, kept in self._moved.items() if at[1][1] > moment.step - self.longest}
-
-    def _saw(self, moment: Moment, outputs: Features) -> None:
-        """A site was computed; the first one of the first branch of a step is where gates look."""
-        if self.doubt is None or moment.step in self._seen:
-            return
-        assert self.asked.call is not None
-        for key in self._keys(moment.step, self.doubt.history):
-            memory = self.doubt.start()
-            for step in self._past(key, self.doubt.history):
-                then, call, gave = self._seen[step]
-                self.doubt.observe(memory, then, call, gave)
-            self.found.doubts[key, moment.step] = [self.doubt.measure(memory, moment, self.asked.call) ** 2]
-        self._seen[moment.step] = (moment, self.asked.call, outputs)
 
     def _counted(self, past: Past, forward: Callable[..., Any], args: Any, kwargs: Any) -> tuple[int, int]:
         assert self.run is not None
@@ -262,12 +237,11 @@ def _counting(host: Any) -> Iterator[Callable[[], int]]:
 
 
 @contextmanager
-def trying(target: Any, policy: Policy, *, longest: int | None = None, doubt: Doubt | None = None) -> Iterator[Trying]:
+def trying(target: Any, policy: Policy, *, longest: int | None = None) -> Iterator[Trying]:
     """While inside, each run of the target is a full one, at each step of which the policy's forecasts are tried.
 
     Args:
         longest: full steps that are farther apart, or farther back, are not tried.
-        doubt: is measured beside, for every pair of full steps too.
 
     Raises:
         ValueError: a forecast that cannot be tried without consequence.
@@ -278,7 +252,7 @@ def trying(target: Any, policy: Policy, *, longest: int | None = None, doubt: Do
                 f"{rule.how} changes what it keeps whenever it forecasts, so what it errs depends on all steps since "
                 "the last full one, and there is no table of costs. Choose its full steps by hand."
             )
-    tried = Trying(max(rule.how.history for rule in policy), longest, doubt)
+    tried = Trying(max(rule.how.history for rule in policy), longest)
     rules = tried.policy(policy)
     with ExitStack() as undo:
         for name in ("transformer", "transformer_2"):

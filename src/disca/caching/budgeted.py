@@ -12,7 +12,7 @@ from torch import Tensor
 from disca.caching.doubts import Doubt
 from disca.caching.gates import Gate, MadeFor, Static
 from disca.features import Call, Features, Moment
-from disca.planning import NONE, Costs, Form, cost_from
+from disca.planning import NONE, Costs, Form, Rows, cost_from
 
 
 @dataclass
@@ -31,16 +31,19 @@ class Spending:
 
 @dataclass(frozen=True)
 class Budgeted(Gate):
-    """The steps of a static gate, and besides those at which a doubt exceeds what most clips showed at that step with
-    the same full steps behind them. Each of these is paid for: of the planned steps to come, the one is dropped without
-    which, by the table of costs, the rest costs least. So a run has as many full steps as the static gate plans, and
-    takes as long. Where none is left to pay with, forecasts are used whatever the doubt.
+    """The steps of a static gate, and besides those at which a doubt exceeds what most clips showed at that step of the
+    plan. Each of these is paid for: of the planned steps to come, the one is dropped without which, by the table of
+    costs, the rest costs least. So a run has as many full steps as the static gate plans, and takes as long. Where none
+    is left to pay with, forecasts are used whatever the doubt.
     """
 
     gate: Static
     doubt: Doubt
+    limits: Rows = field(repr=False, hash=False)
+    """The largest doubts that are nothing out of the ordinary, at the steps after two full steps of the plan. Other
+    full steps have none, so that a run that has left the plan comes back to it before it leaves it again."""
     costs: Costs = field(repr=False)
-    """Of the forecast; ``costs.doubts`` are the limits."""
+    """Of the forecast."""
     form: Form = "drift"
     """What gaps cost, see :meth:`disca.planning.Costs.gap`."""
     made_for: MadeFor | None = field(default=None, repr=False)
@@ -48,10 +51,8 @@ class Budgeted(Gate):
     def __post_init__(self) -> None:
         if not isinstance(self.gate, Static):
             raise ValueError(f"A budget needs a plan that is known beforehand; given {self.gate}.")
-        if not self.costs.doubts:
-            raise ValueError(
-                "The table of costs has no limits of a doubt. Measure them: disca calibrate schedule METHOD --doubt."
-            )
+        if not self.limits:
+            raise ValueError("There are no limits of a doubt. Measure them: disca calibrate schedule METHOD --doubt.")
 
     def bounds(self, steps: int) -> tuple[int, int]:
         return self.gate.bounds(steps)
@@ -82,9 +83,7 @@ class Budgeted(Gate):
         self.doubt.observe(memory.doubt, moment, memory.call, outputs)
 
     def _limit(self, memory: Spending, step: int) -> float:
-        """The largest doubt that is nothing out of the ordinary, with these full steps behind."""
-        key = self.costs.key(memory.previous, memory.last, self.doubt.history)
-        row = self.costs.doubts.get(key, ())
+        row = self.limits.get((memory.previous, memory.last), ())
         return row[step - memory.last - 1] if step - memory.last <= len(row) else inf
 
     def _repaid(self, memory: Spending, step: int) -> tuple[int, ...] | None:

@@ -17,9 +17,6 @@ from disca.features import Call, Features, Moment
 class Doubt(ABC):
     """A value; what it has seen of the full steps is its memory. In a batch the worst sample counts."""
 
-    history: int = 2
-    """How many of the last full steps it looks at."""
-
     @abstractmethod
     def start(self) -> Any:
         """The memory at the start of a run."""

@@ -5,7 +5,7 @@ the gaps between its full steps. Between gaps nothing is shared but those full s
 number of full steps and the last two of them finds the cheapest plan of every size in one pass.
 """
 
-from disca.planning.costs import NONE, Costs, Form, Gap, Key, aggregate
+from disca.planning.costs import NONE, Costs, Form, Gap, Key, Rows, aggregate, quantile_of, rows_of
 from disca.planning.frontier import Frontier, Point
 from disca.planning.plans import Plan, cost_from, cost_of, larger, neighbours, smaller, solve, within_budget
 
@@ -18,11 +18,14 @@ __all__ = [
     "Key",
     "Plan",
     "Point",
+    "Rows",
     "aggregate",
     "cost_from",
     "cost_of",
     "larger",
     "neighbours",
+    "quantile_of",
+    "rows_of",
     "smaller",
     "solve",
     "within_budget",

@@ -31,8 +31,6 @@ class Costs:
     """Root mean square of what all forecasts since the last full step have moved the latents by."""
     history: int = 1
     """1 where the forecast looks at the last full step only, 2 where the one before counts."""
-    doubts: Rows = field(default_factory=dict, hash=False)
-    """What was known of the forecasts beforehand: a number that a gate can read, see :mod:`disca.caching.doubts`."""
     switches: tuple[int, ...] = ()
     """Steps at which another transformer takes over, which are full in any case."""
 
@@ -40,11 +38,10 @@ class Costs:
     def steps(self) -> int:
         return len(self.times) - 1
 
-    def key(self, previous: int, last: int, history: int | None = None) -> Key:
-        """Where a pair of full steps is in the table, or in that of doubts, which look at ``history`` full steps. What
-        another transformer computed is not looked at."""
+    def key(self, previous: int, last: int) -> Key:
+        """Where a pair of full steps is in the table. What another transformer computed is not looked at."""
         begin = max((step for step in self.switches if step <= last), default=0)
-        return (previous if previous >= begin and (history or self.history) > 1 else NONE, last)
+        return (previous if previous >= begin and self.history > 1 else NONE, last)
 
     def gap(
         self,
@@ -101,18 +98,17 @@ class Costs:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Costs:
         """The inverse of :meth:`to_dict`."""
-        tables = {name: {_key(key): tuple(row) for key, row in values[name].items()} for name in _TABLES}
+        tables = {name: rows_of(values[name]) for name in _TABLES}
         return cls(
             times=tuple(values["times"]), history=values["history"], switches=tuple(values["switches"]), **tables
         )
 
 
-_TABLES = ("errors", "drifts", "doubts")
+_TABLES = ("errors", "drifts")
 
 
-def aggregate(clips: Sequence[Costs], quantile: float, doubted: float | None = None) -> Costs:
-    """One table of several clips': of each entry the smallest value that a ``quantile`` of the clips do not exceed; of
-    doubts, which become limits, by a quantile of their own.
+def aggregate(clips: Sequence[Costs], quantile: float) -> Costs:
+    """One table of several clips': of each entry the smallest value that a ``quantile`` of the clips do not exceed.
 
     Raises:
         ValueError: no clips, a share that is none, or tables of different runs.
@@ -124,12 +120,24 @@ def aggregate(clips: Sequence[Costs], quantile: float, doubted: float | None = N
            for one in clips):  # fmt: skip
         raise ValueError("The clips were sampled in different runs: other times, or other full steps tried.")
 
-    def rows(name: str, share: float) -> Rows:
-        tables, place = [getattr(one, name) for one in clips], ceil(share * len(clips)) - 1
-        return {key: tuple(sorted(v)[place] for v in zip(*(t[key] for t in tables), strict=True)) for key in tables[0]}
+    def rows(name: str) -> Rows:
+        tables = [getattr(one, name) for one in clips]
+        return {
+            key: tuple(quantile_of(values, quantile) for values in zip(*(table[key] for table in tables), strict=True))
+            for key in tables[0]
+        }
 
-    doubts = rows("doubts", quantile if doubted is None else doubted)
-    return replace(first, errors=rows("errors", quantile), drifts=rows("drifts", quantile), doubts=doubts)
+    return replace(first, errors=rows("errors"), drifts=rows("drifts"))
+
+
+def quantile_of(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that a ``share`` of them do not exceed."""
+    return sorted(values)[ceil(share * len(values)) - 1]
+
+
+def rows_of(written: Mapping[str, Sequence[float]]) -> Rows:
+    """Rows as JSON has them."""
+    return {_key(key): tuple(row) for key, row in written.items()}
 
 
 def _written(rows: Rows) -> dict[str, list[float]]:
