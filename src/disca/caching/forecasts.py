@@ -22,6 +22,16 @@ class Forecast(ABC, Generic[Memory]):
         """Signals that it reads of a call beside its inputs."""
         return frozenset()
 
+    @property
+    def history(self) -> int:
+        """How many of the last full steps a prediction depends on."""
+        return 2
+
+    @property
+    def settled(self) -> bool:
+        """Whether predicting leaves the memory as it was, so that a forecast can be tried without consequence."""
+        return True
+
     @abstractmethod
     def start(self) -> Memory:
         """The memory at the start of a run."""
@@ -64,6 +74,10 @@ class Kept:
 
 class OneKept(Forecast[Kept]):
     """A forecast that remembers one set of features."""
+
+    @property
+    def history(self) -> int:
+        return 1
 
     def start(self) -> Kept:
         return Kept()

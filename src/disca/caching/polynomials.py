@@ -46,6 +46,10 @@ class Taylor(Forecast[Terms]):
         check_choice("form", self.form, ("published", "newton"))
         check_choice("variable", self.variable, ("step", "time"))
 
+    @property
+    def history(self) -> int:
+        return self.order + 1
+
     def start(self) -> Terms:
         return Terms()
 
@@ -146,6 +150,10 @@ class Related(Terms):
 class Relational(Taylor):
     """The direction in which a polynomial goes, as far as the change of the inputs says (relational feature estimation,
     arXiv 2602.19506): outputs change by so much per change of the inputs as between the last two full steps."""
+
+    @property
+    def history(self) -> int:
+        return max(2, self.order + 1)
 
     def start(self) -> Related:
         return Related()

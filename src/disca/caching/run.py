@@ -117,6 +117,10 @@ class Run:
         finally:
             self._aside = before
 
+    def again(self) -> None:
+        """Ask the gates anew in the call under way: how a step is tried in several ways."""
+        self._progress.full, self._progress.decided = {}, {}
+
     def visit(self, rule: Rule, place: Place, site: str, call: Call) -> Features:
         """A site of ``rule`` is about to be evaluated: compute it and learn, or forecast it."""
         if self._aside:

@@ -60,7 +60,7 @@ def calibrate(options: Calibrate) -> None:
     from disca.cli.size import sized
     from disca.files import check_writable
 
-    prompts = _prompts(options)
+    prompts = prompts_of(options)
     if options.steps < 2:
         raise ValueError(f"--steps is the number of sampling steps, at least 2, not {options.steps}.")
     sized(options.size, options.model)
@@ -76,7 +76,7 @@ def calibrate(options: Calibrate) -> None:
         found = measure(
             pipe,
             options.method,
-            _sampler(pipe, prompts, options),
+            sampler(pipe, prompts, options),
             prompts,
             wanted=options.wanted,
             options=options.given(),
@@ -87,7 +87,8 @@ def calibrate(options: Calibrate) -> None:
     print(f"Wrote {options.output}: {options.method} on {found.transformer}, {dict(found.options)}.{reached}")
 
 
-def _prompts(options: Calibrate) -> Sequence[str]:
+def prompts_of(options: Any) -> Sequence[str]:
+    """The lines of the file that the options name, or training prompts of the lab."""
     if options.prompts is not None:
         lines = [line.strip() for line in options.prompts.read_text().splitlines()]
         if not any(lines):
@@ -101,7 +102,8 @@ def _prompts(options: Calibrate) -> Sequence[str]:
     return [str(prompt) for prompt in sample(TRAINING, PROMPTS, options.seed)]
 
 
-def _sampler(pipe: Any, prompts: Sequence[str], options: Calibrate) -> Any:
+def sampler(pipe: Any, prompts: Sequence[str], options: Any) -> Any:
+    """Runs the pipeline on the prompt of an index, with noise of its own; gives the last latents."""
     import torch
 
     from disca.cli.size import sized
@@ -109,8 +111,15 @@ def _sampler(pipe: Any, prompts: Sequence[str], options: Calibrate) -> Any:
     guidance = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
     guidance |= sized(options.size, options.model)
 
-    def sample(index: int) -> None:
-        generator = torch.Generator().manual_seed(options.seed + index)
-        pipe(prompts[index], num_inference_steps=options.steps, generator=generator, output_type="latent", **guidance)
+    def sample(index: int) -> torch.Tensor:
+        latents: torch.Tensor = pipe(
+            prompts[index],
+            num_inference_steps=options.steps,
+            generator=torch.Generator().manual_seed(options.seed + index),
+            output_type="latent",
+            return_dict=False,
+            **guidance,
+        )[0]
+        return latents
 
     return sample

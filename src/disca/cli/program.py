@@ -14,6 +14,7 @@ import tyro
 
 from disca.cli.bench import Bench, bench
 from disca.cli.calibrate import Calibrate, calibrate
+from disca.cli.calibrate_schedule import CalibrateSchedule, calibrate_schedule
 from disca.cli.check import Check, check
 from disca.cli.describe import Describe, describe
 from disca.cli.encode import Encode, encode
@@ -31,6 +32,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (Train, train),
     "train-probe": (Probe, probe),
     "calibrate": (Calibrate, calibrate),
+    "calibrate-schedule": (CalibrateSchedule, calibrate_schedule),
     "bench": (Bench, bench),
     "check": (Check, check),
     "describe": (Describe, describe),
@@ -39,6 +41,9 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "report": (Report, report),
     "schedule": (ScheduleOptions, schedule),
 }
+
+TWO_WORDS = (("train", "probe"), ("calibrate", "schedule"))
+"""Two words, one verb."""
 
 DESCRIPTION = """Make video diffusion transformers cheaper to sample, and prove it.
 
@@ -77,8 +82,8 @@ def main(args: Sequence[str] | None = None) -> int:
         SystemExit: with 2 for a command line that cannot be read, with 0 after help.
     """
     args = list(sys.argv[1:] if args is None else args)
-    if args[:2] == ["train", "probe"]:  # two words, one verb
-        args[:2] = ["train-probe"]
+    if tuple(args[:2]) in TWO_WORDS:
+        args[:2] = ["-".join(args[:2])]
     debug = "--debug" in args or bool(os.environ.get("DISCA_DEBUG"))
     options = parse([arg for arg in args if arg != "--debug"])
     try:
