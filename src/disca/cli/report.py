@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
+
+from disca.cli.printing import Printing, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +28,10 @@ class Report:
     """The page, .html or .md; index.html beside the records when left out."""
     title: str = "Comparison"
     """Heading of the page."""
+    printing: Printing = Printing()
 
 
-def report(options: Report) -> None:
+def report(options: Report) -> dict[str, Any]:
     """Print a table, write a page and say where it is."""
     from disca import records
     from disca.report.clips import read_index
@@ -42,4 +46,5 @@ def report(options: Report) -> None:
     write = write_markdown if page.suffix.lower() == ".md" else write_page
     write(page, rows, read_index(options.records.parent), title=options.title)
     print_table(rows)
-    print(f"Wrote {page}")
+    say(f"Wrote {page}")
+    return {"page": str(page), "records": [row.to_dict() for row in rows]}

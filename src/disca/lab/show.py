@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
+import rich
 from rich.progress import Progress
 from torch import Tensor
 
@@ -155,7 +155,7 @@ def pixels(clip: Tensor) -> Frames:
 
 
 def _say(rows: Sequence[Record], output: Path, share: float) -> None:
-    console = Console()
+    console = rich.get_console()
     print_table(rows, title=f"{len(rows[0].seeds)} held-out prompts, seconds for one clip", console=console)
     by_name = {row.name: row for row in rows}
     full, cached = by_name[f"student_{STEPS}"], by_name[f"disca_{STEPS}_{len(FULL_STEPS)}"]
