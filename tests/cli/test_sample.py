@@ -69,9 +69,7 @@ def test_two_processes_share_a_file_without_overlap(prompts: Path, tmp_path: Pat
     assert [line["seed"] for line in manifest(output)] == list(range(6))
 
 
-def test_a_killed_run_goes_on_where_it_was(
-    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_killed_run_goes_on_where_it_was(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "clips"
     run = subprocess.Popen([sys.executable, *command(prompts, output), "--quiet"], env=environment())
     while len(list((output / "state").glob("*.json"))) < 2:

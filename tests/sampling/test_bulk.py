@@ -47,7 +47,7 @@ def test_clips_come_with_what_made_them_and_one_that_fails_stops_no_other(model:
     assert (outcome.sampled, outcome.there, outcome.own_failures, outcome.left) == (2, 0, 1, 0)
     assert list(outcome.failed) == ["b"] and "purple" in outcome.failed["b"]
     assert heard == ["a", "b", "c"]
-    a, b, c = lines(tmp_path)
+    a, b, _ = lines(tmp_path)
     assert (a["name"], a["prompt"], a["seed"], a["file"]) == ("a", WISHES[0].prompt, 1, "a.mp4")
     assert a["settings"] == {"model": "tiny", "call": {"size": [8, 8]}}
     assert a["transformer_evaluations"] == 2 and a["forecasts"] == 2 and a["full_steps"] == {"cond": [0, 2]}

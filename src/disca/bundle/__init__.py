@@ -1,8 +1,8 @@
 """What accelerates one model, on disk: a student, its second time, a predictor, schedules, and what it was made for.
 
 A bundle is a folder: ``bundle.json``, and beside it ``student/`` (a whole transformer) or ``lora/`` (low-rank changes
-of the base), ``second_time/`` and ``predictor/``, each of which may be missing; ``training/``, how they were trained, and
-``records.jsonl``, what was measured with them. `disca card` makes its model card, ``README.md``, of all that.
+of the base), ``second_time/`` and ``predictor/``, each of which may be missing; ``training/``, how they were trained,
+and ``records.jsonl``, what was measured with them. `disca card` makes its model card, ``README.md``, of all that.
 """
 
 from __future__ import annotations

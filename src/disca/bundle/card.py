@@ -81,7 +81,10 @@ def front_matter(facts: Facts) -> str:
     base, licence = facts.stored["base"], facts.stored["licence"]
     known: dict[str, Any] = {"library_name": "disca", "pipeline_tag": _task(facts.stored), "tags": _tags(facts)}
     if base and re.fullmatch(r"[\w.-]+/[\w.-]+", base):
-        known |= {"base_model": base, "base_model_relation": "finetune" if "student" in facts.stored["parts"] else "adapter"}
+        known |= {
+            "base_model": base,
+            "base_model_relation": "finetune" if "student" in facts.stored["parts"] else "adapter",
+        }
     if licence and licence.lower() in LICENCES:
         known["license"] = licence.lower()
     elif licence:
@@ -189,8 +192,8 @@ def _measured(facts: Facts) -> Iterator[str]:
         yield "Speed, and quality beyond the check below, were not recorded."
     if checked:
         yield (
-            f"`disca check` found its forecast runs {checked['relative_l2']:.4f} (relative L2 of the last latents) from its "
-            f"full runs: {checked['steps']} steps, prompt “{checked['prompt']}”, seeds {_numbers(checked['seeds'])}."
+            f"`disca check` found its forecast runs {checked['relative_l2']:.4f} from its full runs (relative L2 of the "
+            f"last latents): {checked['steps']} steps, prompt “{checked['prompt']}”, seeds {_numbers(checked['seeds'])}."
         )
 
 
@@ -203,7 +206,10 @@ def _table(rows: Sequence[Record]) -> str:
         "semantics": lambda row: _number(row, "semantic_accuracy", ".3f"),
     }
     shown = {name: words for name, words in columns.items() if any(words(row) for row in rows)}
-    lines = ["| " + " | ".join(("row", "steps", "full passes", *shown)) + " |", "|---" + "|--:" * (len(shown) + 2) + "|"]
+    lines = [
+        "| " + " | ".join(("row", "steps", "full passes", *shown)) + " |",
+        "|---" + "|--:" * (len(shown) + 2) + "|",
+    ]
     for row in rows:
         name = str(row.extra.get("label") or row.name).replace("|", "\\|")
         cells = [name, str(row.steps), str(row.transformer_evaluations), *(words(row) for words in shown.values())]
@@ -251,7 +257,9 @@ def _limits(facts: Facts) -> Iterator[str]:
 def _licence(facts: Facts) -> str:
     licence = facts.stored["licence"]
     if not licence:
-        return "The bundle does not record the licence of its base. Students and predictors inherit it: find it out first."
+        return (
+            "The bundle does not record the licence of its base. Students and predictors inherit it: find it out first."
+        )
     return f"Students and predictors inherit the licence of the base: {licence}."
 
 
@@ -303,5 +311,9 @@ def _numbers(values: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = " x ".join(map(str, value)) if isinstance(value, list) and all(isinstance(v, int) for v in value) else str(value)
+    text = (
+        " x ".join(map(str, value))
+        if isinstance(value, list) and all(isinstance(v, int) for v in value)
+        else str(value)
+    )
     return text if len(text) <= 80 else text[:77] + "..."

@@ -21,8 +21,8 @@ class Card:
 
     disca card my-bundle --push somebody/my-bundle
 
-    The rows of --records whose model was sampled with this bundle are kept in it, and are what the card tells of speed and
-    quality. What nobody measured, the card says was not measured.
+    Records have to be of this bundle, as from disca bench --bundle my-bundle. They are kept in it, and are what the card
+    tells of speed and quality; of what nobody measured, it says so.
     """
 
     bundle: Positional[Path]
@@ -30,7 +30,7 @@ class Card:
     records: Path | None = None
     """Records of disca bench to keep in the bundle."""
     push: str | None = None
-    """A repository of the hub, as OWNER/NAME: upload the bundle with its card. It is made private where there is none."""
+    """Upload the bundle with its card to this repository of the hub, OWNER/NAME; a new one is private."""
     printing: Printing = Printing()
 
 

@@ -70,7 +70,7 @@ def check(options: Check) -> dict[str, Any]:
     if recorded is None:
         recorded = Measured(relative_l2=found, most=1.5 * found, prompt=prompt, steps=steps, seeds=seeds)
         replace(bundle, measured=recorded).update(options.bundle)
-    answer = {"relative_l2": found, "recorded": recorded.relative_l2, "most": recorded.most}
+    answer: dict[str, Any] = {"relative_l2": found, "recorded": recorded.relative_l2, "most": recorded.most}
     verdict = "recorded" if options.record else ("as expected" if found <= recorded.most else "too far")
     answer |= {"verdict": verdict}
     say(f"Forecast runs end {found:.4f} (relative L2) from full runs: {verdict} (at most {recorded.most:.4f}).")

@@ -16,8 +16,8 @@ from disca.cli.printing import Printing, say, show
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:
-    """Draw a model: its blocks and parameters, and what a predictor for it would weigh; with --size, also what its steps
-    cost and what a schedule would gain. Only configurations are read.
+    """Draw a model: its blocks, parameters and predictors; with --size, also what its steps cost and what a schedule
+    would gain. Only configurations are read.
 
     disca describe lab
 
@@ -108,25 +108,21 @@ def _machine(name: str | None) -> Any:
 
 def _show_costs(outlook: Any, prediction: Any = None) -> None:
     """What steps cost and what a schedule gains."""
-    cost, schedule = outlook.cost, outlook.schedule
+    schedule = outlook.schedule
     show(drawing.steps(outlook))
-    say(
-        f"Kept between steps: {cost.cache_bytes / 1e9:.3f} GB; weights {cost.parameter_bytes / 1e9:.2f} GB, predictor "
-        f"{cost.predictor_bytes / 1e9:.2f} GB"
-    )
     stock = f"{outlook.stock_steps} steps x {outlook.stock_passes}"
     show(drawing.schedule(schedule.steps, schedule.full_steps))
     say(
-        f"{schedule.steps} steps, full {' '.join(map(str, schedule.full_steps))}: {outlook.bound:.1f}x fewer operations "
-        f"than 50 steps x 2, {outlook.bound_over_stock:.1f}x fewer than the stock pipeline's {stock}"
+        f"{schedule.steps} steps, full {' '.join(map(str, schedule.full_steps))}: {outlook.bound:.1f}x fewer "
+        f"operations than 50 steps x 2, {outlook.bound_over_stock:.1f}x fewer than the stock pipeline's {stock}"
     )
     if prediction is None:
         say("No GPU here to measure. Name one with --card for seconds.")
         return
     how = "derived from its data sheet, not measured" if prediction.machine.derived else "two measured constants"
     say(
-        f"On {prediction.machine.name} ({how}): full step {prediction.seconds_full:.2f} s, forecast step "
-        f"{prediction.seconds_forecast:.3f} s, run {prediction.seconds_run:.1f} s; {prediction.speedup:.1f}x and "
+        f"On {prediction.machine.name} ({how}): full step {prediction.seconds_full:.3g} s, forecast step "
+        f"{prediction.seconds_forecast:.3g} s, run {prediction.seconds_run:.3g} s; {prediction.speedup:.1f}x and "
         f"{prediction.speedup_over_stock:.1f}x faster than those"
     )
 

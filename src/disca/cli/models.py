@@ -9,8 +9,8 @@ from disca.errors import unknown
 
 
 def open_model(name: str, *, bundle: Path | None = None, dtype: str = "", device: str = "") -> Any:
-    """A folder with a pipeline of diffusers, or one of the lab's by its name, as :class:`disca.bench.models.Model`; with
-    a bundle's parts where one is named.
+    """A folder with a pipeline of diffusers, or one of the lab's by its name, as :class:`disca.bench.models.Model`;
+    with a bundle's parts where one is named.
 
     Args:
         dtype: of a folder's weights; bfloat16 on a GPU and float32 elsewhere when left out.

@@ -16,7 +16,7 @@ class Printing:
     """Options that every verb has."""
 
     quiet: bool = False
-    """Print nothing but errors."""
+    """Print nothing but errors and warnings."""
     json: bool = False
     """Print the result as one JSON object; sentences and bars go to the error output."""
 

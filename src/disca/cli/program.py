@@ -48,8 +48,8 @@ VERBS: dict[str, tuple[type, Callable[[Any], Result | None]]] = {
 
 DESCRIPTION = """Make video diffusion transformers cheaper to sample, and prove it.
 
-Each verb has worked examples: `disca sample --help`. All of them take --quiet and --json. With --debug, or DISCA_DEBUG=1,
-an error shows where it arose.
+Each verb has worked examples: `disca sample --help`. All of them take --quiet and --json. With --debug, or
+DISCA_DEBUG=1, an error shows where it arose.
 
 Exit codes: 0 done; 1 the work failed; 2 a wrong command line or input, and nothing was done; 130 interrupted.
 

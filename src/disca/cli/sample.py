@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from disca.cli.printing import Printing, say
-from disca.cli.subject import frame_rate, in_lab, settings, subject
+from disca.cli.subject import check, frame_rate, in_lab, settings, subject
 from disca.errors import FailedError
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ class Sample:
     """Many clips: .txt with a prompt a line, or .jsonl or .csv with a column prompt and, where wanted, seed, name, and
     image for pipelines that begin with one. Each prompt without a seed has --seed plus its place in the file."""
     model: str = "lab"
-    """The folder of a diffusers pipeline, or one of the lab's: lab (the student), lab-base, lab-distilled, lab-student."""
+    """The folder of a diffusers pipeline, or one of the lab's: lab (the student), lab-base, lab-distilled."""
     bundle: Path | None = None
     """A bundle for that pipeline."""
     policy: str | None = None
     """How steps are saved: none, or any method with its options, such as "taylorseer(every=4, order=1)". When left out:
     the bundle's, disca for the lab's student, none for others."""
     steps: int | None = None
-    """Sampling steps. When left out: those of the bundle's first schedule, 8 in the lab, or the pipeline's own choice."""
+    """Sampling steps. When left out: those of the bundle's first schedule, 8 in the lab, the pipeline's own choice."""
     full_steps: Annotated[tuple[int, ...] | None, arg(metavar="INT [INT ...]")] = None
     """Steps that are computed in full, from 0; about half of them when left out and the method needs to know."""
     guidance_scale: float | None = None
@@ -94,14 +94,13 @@ def sample(options: Sample) -> dict[str, Any]:
 
 def one(options: Sample) -> dict[str, Any]:
     """Sample one clip into a file."""
-    from disca.cli.models import check_name
     from disca.files import check_writable
     from disca.lab.words import parse
     from disca.report.clips import check_suffix
 
     output = options.output or Path("clip.mp4")
     check_suffix(output)
-    check_name(options.model)
+    check(options)
     if in_lab(options):
         parse(options.prompt)
     check_writable(output.parent)
@@ -120,16 +119,17 @@ def one(options: Sample) -> dict[str, Any]:
 
 def many(options: Sample) -> dict[str, Any]:
     """Sample this process's share of a file of prompts into a folder."""
-    from disca.cli.models import check_name
     from disca.sampling.share import Share
     from disca.sampling.wishes import read
 
     assert options.prompts is not None
     folder, share = options.output or Path("clips"), Share.from_environment()
     if folder.suffix and not folder.is_dir():
-        raise ValueError(f"With --prompts, --output is a folder, not {str(folder)!r}; --suffix says what the files are.")
+        raise ValueError(
+            f"With --prompts, --output is a folder, not {str(folder)!r}; --suffix says what the files are."
+        )
     wishes = read(options.prompts, seed=options.seed)
-    check_name(options.model)
+    check(options)
     from disca.sampling.bulk import sample_all
     from disca.sampling.sampler import sampler
     from disca.sampling.shelf import MANIFEST, Shelf
@@ -148,8 +148,8 @@ def many(options: Sample) -> dict[str, Any]:
     if outcome.failed:
         name, why = next(iter(outcome.failed.items()))
         raise FailedError(
-            f"{len(outcome.failed)} of {len(wishes)} clips failed, {name} for one: {why}. The manifest has the others; the "
-            "same command tries them again.",
+            f"{len(outcome.failed)} of {len(wishes)} clips failed, {name} for one: {why}. The manifest has the others; "
+            "the same command tries them again.",
             result,
         )
     return result

@@ -30,6 +30,32 @@ def subject(options: Sample, device: str = "") -> tuple[Model, Policy]:
     return model, policy_of(options, model)
 
 
+def check(options: Sample) -> None:
+    """Refuse, before anything is loaded, what can be refused without it.
+
+    Raises:
+        ValueError: an unknown model or method; options of the method or full steps that cannot be.
+    """
+    from disca.bench.grid import parse_method
+    from disca.bench.models import Model
+    from disca.caching.methods import METHODS
+    from disca.cli.models import check_name
+    from disca.errors import unknown
+
+    check_name(options.model)
+    name, _ = parse_method(options.policy or "none")
+    if name not in ("none", *METHODS):
+        raise ValueError(unknown("method", name, METHODS))
+    steps = options.steps or (LAB_STEPS if in_lab(options) else None)
+    if steps is not None and options.bundle is None:
+        policy_of(options, Model(pipe=None, call={"num_inference_steps": steps}, predictor=_absent))
+
+
+def _absent(**_: Any) -> Any:
+    """Stands for the predictor, which a schedule does not depend on."""
+    raise AssertionError("nothing is sampled yet")
+
+
 def settings(options: Sample, model: Model) -> dict[str, Any]:
     """What all clips of a command have in common, as plain data."""
     default = "the bundle's" if model.bundle else "disca" if model.predictor else "none"

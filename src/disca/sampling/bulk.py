@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from disca.sampling.sampler import Sampled, Sampler
-from disca.sampling.shelf import Shelf
 from disca.sampling.share import Share
+from disca.sampling.shelf import Shelf
 from disca.sampling.wishes import Wish
 
 Write = Callable[[Path, Tensor], None]

@@ -32,7 +32,9 @@ class Share:
         """
         numbers = [environment.get(name, default) for name, default in _VARIABLES.items()]
         if not all(number.isdigit() for number in numbers):
-            raise ValueError(f"{', '.join(_VARIABLES)} are whole numbers that a launcher sets, not {', '.join(numbers)}.")
+            raise ValueError(
+                f"{', '.join(_VARIABLES)} are whole numbers that a launcher sets, not {', '.join(numbers)}."
+            )
         return cls(*map(int, numbers))
 
     def part(self, everything: Sequence[T]) -> list[T]:

@@ -19,8 +19,8 @@ MANIFEST, SETTINGS, STATE = "manifest.jsonl", "settings.json", "state"
 class Shelf:
     """Several processes may use one folder at the same time, as long as their wishes differ.
 
-    A clip is done when ``state/NAME.json`` says so, which is written after it, and the file has the size noted there. What
-    is done is never made again or overwritten; what failed is tried again.
+    A clip is done when ``state/NAME.json`` says so, which is written after it, and the file has the size noted there.
+    What is done is never made again or overwritten; what failed is tried again.
     """
 
     folder: Path
@@ -41,8 +41,8 @@ class Shelf:
             there = begun.get("settings", {})
             changed = sorted(key for key in {**there, **wanted} if there.get(key) != wanted.get(key))
             raise ValueError(
-                f"{self.folder} holds clips that were sampled with other settings ({', '.join(changed)}). Choose another "
-                "folder, or go on with the same settings."
+                f"{self.folder} holds clips that were sampled with other settings ({', '.join(changed)}). Choose "
+                "another folder, or go on with the same settings."
             )
         for wish in wishes:
             self._check(wish, begun=begun is not None)
@@ -58,7 +58,9 @@ class Shelf:
     def has(self, wish: Wish) -> bool:
         """Whether its clip is there and whole."""
         state, path = self._state(wish), self.path(wish)
-        return state is not None and "error" not in state and path.is_file() and path.stat().st_size == state.get("bytes")
+        return (
+            state is not None and "error" not in state and path.is_file() and path.stat().st_size == state.get("bytes")
+        )
 
     def put(self, wish: Wish, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
         """Keep a clip: ``write(path)`` writes the file, whole or not at all."""

@@ -85,8 +85,8 @@ def _name(row: Mapping[str, Any], default: str, where: str) -> str:
     name = str(given)
     if not re.fullmatch(r"[^\W_][\w .+-]*", name) or len(name.encode()) > 200 or name != name.strip():
         raise ValueError(
-            f"{where}: {name!r} cannot be the name of a file everywhere. Begin with a letter or a digit, and use letters, "
-            "digits, spaces and . _ + - only, at most 200 bytes."
+            f"{where}: {name!r} cannot be the name of a file everywhere. Begin with a letter or a digit, and use "
+            "letters, digits, spaces and . _ + - only, at most 200 bytes."
         )
     return name
 
@@ -114,4 +114,6 @@ def _image(row: Mapping[str, Any], path: Path, where: str) -> Path | None:
 def _check_names(path: Path, wishes: Sequence[Wish]) -> None:
     taken = [name for name, count in Counter(wish.name.lower() for wish in wishes).items() if count > 1]
     if taken:
-        raise ValueError(f"{path}: each clip needs a name of its own, upper case or not; taken twice: {', '.join(taken)}.")
+        raise ValueError(
+            f"{path}: each clip needs a name of its own, upper case or not; taken twice: {', '.join(taken)}."
+        )
