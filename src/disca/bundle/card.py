@@ -80,7 +80,7 @@ def front_matter(facts: Facts) -> str:
 
     base, licence = facts.stored["base"], facts.stored["licence"]
     known: dict[str, Any] = {"library_name": "disca", "pipeline_tag": _task(facts.stored), "tags": _tags(facts)}
-    if base and re.fullmatch(r"[\w.-]+/[\w.-]+", base):
+    if _is_hub_id(base):
         known |= {
             "base_model": base,
             "base_model_relation": "finetune" if "student" in facts.stored["parts"] else "adapter",
@@ -114,6 +114,10 @@ def training_of(folder: Path) -> dict[str, Any]:
     return found | ({"student": _json(own)} if own.is_file() and "student" not in found else {})
 
 
+def _is_hub_id(base: str | None) -> bool:
+    return bool(base) and re.fullmatch(r"[\w.-]+/[\w.-]+", str(base)) is not None
+
+
 def _task(stored: Mapping[str, Any]) -> str:
     base = (stored["base"] or "").lower()
     if stored["host"] in IMAGE_HOSTS:
@@ -139,7 +143,7 @@ def _what(facts: Facts) -> Iterator[str]:
     )
     rows = []
     for part in stored["parts"]:
-        count = _parameters(facts.folder / part)
+        count = _parameters(part, facts.folder / part, whole)
         rows.append(f"**{part}**: {PARTS[part]}; {count:,} parameters, {count / whole:.1%} of the transformer's.")
     yield _bullets(rows) if rows else "It has no parts."
     if stored["schedules"]:
@@ -149,13 +153,14 @@ def _what(facts: Facts) -> Iterator[str]:
 
 def _use(facts: Facts, name: str | None) -> str:
     stored = facts.stored
-    base, where = stored["base"] or "the base", name or facts.folder.name
+    base, where = stored["base"], name or facts.folder.name
+    loaded = f'DiffusionPipeline.from_pretrained("{base}")' if _is_hub_id(base) else f"...  # {base or 'the base'}"
     steps = f", num_inference_steps={stored['schedules'][0]['steps']}" if stored["schedules"] else ""
     lines = [
         "import disca",
-        "from diffusers import DiffusionPipeline",
+        *(["from diffusers import DiffusionPipeline"] if _is_hub_id(base) else []),
         "",
-        f'pipe = DiffusionPipeline.from_pretrained("{base}")',
+        f"pipe = {loaded}",
         f'bundle = disca.Bundle.from_pretrained("{where}")',
         "with bundle.attach(pipe) as run:",
         f'    output = pipe("a prompt"{steps})',
@@ -192,8 +197,9 @@ def _measured(facts: Facts) -> Iterator[str]:
         yield "Speed, and quality beyond the check below, were not recorded."
     if checked:
         yield (
-            f"`disca check` found its forecast runs {checked['relative_l2']:.4f} from its full runs (relative L2 of the "
-            f"last latents): {checked['steps']} steps, prompt “{checked['prompt']}”, seeds {_numbers(checked['seeds'])}."
+            f"`disca check` found its forecast runs {checked['relative_l2']:.4f} from its full runs (relative L2 of "
+            f"the last latents): {checked['steps']} steps, prompt “{checked['prompt']}”, seeds "
+            f"{_numbers(checked['seeds'])}."
         )
 
 
@@ -239,7 +245,8 @@ def _origin(rows: Sequence[Record]) -> str:
 def _limits(facts: Facts) -> Iterator[str]:
     stored = facts.stored
     yield f"It fits a `{stored['host']}` of the configuration in `bundle.json`; another is refused."
-    made_for = [f"{name} {_short(value)}" for name, value in stored["made_for"].items() if value is not None]
+    known = {name: value for name, value in stored["made_for"].items() if value is not None}
+    made_for = [f"{name} {' x '.join(map(str, v)) if isinstance(v, list) else v}" for name, v in known.items()]
     if made_for:
         yield f"It was made for {', '.join(made_for)}. Its quality elsewhere is not known; `disca check` measures it."
     else:
@@ -281,15 +288,23 @@ def _host_parameters(stored: Mapping[str, Any]) -> int:
     return sum(parameter.numel() for parameter in host.parameters())
 
 
-def _parameters(folder: Path) -> int:
-    """Of all safetensors files of a folder, from their headers."""
+def _parameters(part: str, folder: Path, whole: int) -> int:
+    """Of a part, from its configuration or, of a LoRA, the header of its file."""
+    import torch
     from safetensors import safe_open
 
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    return count
+    from disca.meanflow.second_time import SecondTime
+    from disca.predictor.network import Predictor
+
+    if part == "student":
+        return whole
+    if part == "lora":
+        with safe_open(folder / "lora.safetensors", "pt") as file:
+            return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    kinds: dict[str, Any] = {"second_time": SecondTime, "predictor": Predictor}
+    with torch.device("meta"):
+        module = kinds[part].from_config(_json(folder / "config.json"))
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -311,9 +326,5 @@ def _numbers(values: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = (
-        " x ".join(map(str, value))
-        if isinstance(value, list) and all(isinstance(v, int) for v in value)
-        else str(value)
-    )
+    text = _numbers(value) if isinstance(value, list) else str(value)
     return text if len(text) <= 80 else text[:77] + "..."
