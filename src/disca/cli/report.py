@@ -23,7 +23,7 @@ class Report:
     """
 
     records: Positional[Path]
-    """A file of records, such as quickstart/records.jsonl; clips are found through clips.json beside it."""
+    """A file of records, such as quickstart/records.jsonl; clips.json and trajectories.json beside it are shown too."""
     output: Path | None = None
     """The page, .html or .md; index.html beside the records when left out."""
     title: str = "Comparison"
@@ -33,7 +33,7 @@ class Report:
 
 def report(options: Report) -> dict[str, Any]:
     """Print a table, write a page and say where it is."""
-    from disca import records
+    from disca import records, trajectories
     from disca.report.clips import read_index
     from disca.report.markdown import write_markdown
     from disca.report.page import write_page
@@ -43,8 +43,12 @@ def report(options: Report) -> dict[str, Any]:
     if page.suffix.lower() not in (".html", ".md"):
         raise ValueError(f"A page is written as .html or .md; the name {str(page)!r} ends in neither.")
     rows = records.read(options.records)
-    write = write_markdown if page.suffix.lower() == ".md" else write_page
-    write(page, rows, read_index(options.records.parent), title=options.title)
+    folder = options.records.parent
+    clips, paths = read_index(folder), trajectories.read(folder)
+    if page.suffix.lower() == ".md":
+        write_markdown(page, rows, clips, title=options.title)
+    else:
+        write_page(page, rows, clips, title=options.title, trajectories=paths)
     print_table(rows)
     say(f"Wrote {page}")
     return {"page": str(page), "records": [row.to_dict() for row in rows]}

@@ -11,10 +11,12 @@ from rich.progress import Progress
 from torch import Tensor
 
 from disca import records as files
+from disca import trajectories
 from disca.bench.models import Model
 from disca.bench.rows import Row, Table
 from disca.bench.sampling import Trial
 from disca.bench.store import Store
+from disca.bench.trajectories import record
 from disca.bench.turns import Plan, Turns, counted
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
@@ -27,6 +29,7 @@ from disca.records import Record
 from disca.report.clips import Clip, Frames, write_clip, write_index
 from disca.report.page import write_page
 from disca.report.table import print_table
+from disca.trajectories import Trajectories
 
 STEPS, FULL_STEPS = 8, (0, 2, 4, 7)
 BATCH = 20
@@ -65,8 +68,9 @@ def show(output: Path, *, prompts: int = 100, seed: int = 0) -> list[Record]:
     named = {"predictor_share": share}
     table = [replace(row, extra={**row.extra, **named}) if row.name.startswith("disca") else row for row in table]
     files.write(output / "records.jsonl", table)
-    clips = _write_clips(output, rows, turns)
-    write_page(output / "index.html", table, clips, title=TITLE, lead=LEAD, notes=NOTES)
+    clips, paths = _write_clips(output, rows, turns), [_features(rows, plan)]
+    trajectories.write(output, paths)
+    write_page(output / "index.html", table, clips, title=TITLE, lead=LEAD, notes=NOTES, trajectories=paths)
     _say(table, output, share)
     return table
 
@@ -142,6 +146,13 @@ def _write_clips(output: Path, rows: Sequence[Row], turns: Turns) -> list[Clip]:
             clips.append(Clip(prompt=prompt, name=row.name, path=path, seed=seed, note=note))
     write_index(output, clips)
     return clips
+
+
+def _features(rows: Sequence[Row], plan: Plan) -> Trajectories:
+    """Where the student's features go for the first pair, with every step full and with each cache."""
+    cached = {row.name: row.trial.policy for row in rows if isinstance(row.trial.policy, tuple) and row.trial.policy}
+    prompt, seed = plan.pairs.prompts[0], plan.pairs.seeds[0]
+    return record(rows[-1].trial.model, cached, reference=REFERENCE, prompt=prompt, seed=seed, steps=STEPS)
 
 
 def _note(clip: Tensor, reference: Tensor) -> str:
