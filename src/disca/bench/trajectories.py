@@ -19,7 +19,7 @@ from disca.features import Call, Features, Moment
 from disca.trajectories import Trajectories, Trajectory
 
 TOKENS = 256
-"""Of the video's tokens, evenly spaced, so many are looked at: the features of 50 steps of a large model fill a disk."""
+"""Of the video's, evenly spaced, so many are looked at: the features of 50 steps of a large model fill a disk."""
 
 
 @dataclass(frozen=True)

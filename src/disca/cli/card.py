@@ -21,8 +21,8 @@ class Card:
 
     disca card my-bundle --push somebody/my-bundle
 
-    Records have to be of this bundle, as from disca bench --bundle my-bundle. They are kept in it, and are what the card
-    tells of speed and quality; of what nobody measured, it says so.
+    Records have to be of this bundle, as from disca bench --bundle my-bundle. They are kept in it, and its card tells
+    speed and quality from them; of what nobody measured, it says so.
     """
 
     bundle: Positional[Path]
