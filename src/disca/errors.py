@@ -1,9 +1,10 @@
-"""Words for errors: what is near to a name that nobody knows."""
+"""Words for errors: what is near to a name that nobody knows, and work that failed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -25,3 +26,12 @@ def check_choice(option: str, given: str, choices: Iterable[str]) -> None:
     """Refuse what is none of the choices."""
     if given not in choices:
         raise ValueError(f"{option} must be one of {', '.join(choices)}; given {given!r}.")
+
+
+class FailedError(Exception):
+    """Work was done, and its outcome is a failure: nothing was wrong with what was asked for."""
+
+    def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+        """What was found in spite of it."""

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover (Windows)
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -51,3 +56,15 @@ def check_writable(folder: str | Path) -> Path:
         reason = error.strerror or str(error)
         raise OSError(f"Cannot write into the folder {folder}: {reason}. Choose another output folder.") from error
     return folder
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Inside the block, no other process is inside of its own for the same ``path``, a file that is made for this.
+
+    A process that dies lets go of it. Where a system has no such locks (Windows), nothing is waited for.
+    """
+    with Path(path).open("a") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -151,7 +151,7 @@ def test_the_command_line_lays_out_videos_and_reads_results(
     assert "vbench evaluate" in capsys.readouterr().out
     assert main([*command, "--vbench-results", str(results(tmp_path, "student_2", color=[0.5, 1.0]))]) == 0
     assert read(output / "records.jsonl")[0].extra["vbench"] == {"color": 0.75}
-    assert main([*command]) == 1
+    assert main([*command]) == 2
     assert "--vbench-info" in capsys.readouterr().err
 
 

@@ -49,7 +49,7 @@ def test_what_cannot_be_imported_says_why(config: Path, tmp_path: Path, capsys: 
         (["official-hyvideo10", *pickled, "--config", str(config)], "unpickling runs"),
         (["official-hyvideo10", *pickled, "--config", str(tmp_path)], "is no config.json"),
     ):
-        assert main(["import", *arguments, *output]) == 1
+        assert main(["import", *arguments, *output]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 
@@ -61,16 +61,16 @@ def test_the_lab_s_bundle_is_checked_against_what_was_recorded(
     assert main(["lab", "bundle", "--output", str(folder)]) == 0
     check = ["check", "lab-distilled", str(folder), "--json"]
     asked = ["--prompt", "a red seven drifting left", "--seeds", "0"]
-    assert main([*check, *asked]) == 1
+    assert main([*check, *asked]) == 2
     assert "--record" in capsys.readouterr().err
-    assert main([*check, "--record"]) == 1
+    assert main([*check, "--record"]) == 2
     assert "--prompt" in capsys.readouterr().err
     assert main([*check, *asked, "--record"]) == 0
     assert main(check) == main([*check, *asked]) == 0  # the same as recorded, said or not
     first, second, third = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert second == third == {**first, "verdict": "as expected"}
     assert 0 < first["relative_l2"] < first["most"] and first["verdict"] == "recorded"
-    assert main([*check, "--steps", "20"]) == 1
+    assert main([*check, "--steps", "20"]) == 2
     assert "Check the same" in capsys.readouterr().err
     assert main(["describe", str(folder)]) == 0
     assert "8 steps, full 0 2 4 7" in " ".join(capsys.readouterr().out.split())
@@ -79,5 +79,5 @@ def test_the_lab_s_bundle_is_checked_against_what_was_recorded(
     (folder / "bundle.json").write_text(json.dumps(stored))
     assert main(check) == 1
     assert "beyond" in capsys.readouterr().err
-    assert main(["check", "lab-dstilled", str(folder)]) == 1
+    assert main(["check", "lab-dstilled", str(folder)]) == 2
     assert "Did you mean 'lab-distilled'" in capsys.readouterr().err

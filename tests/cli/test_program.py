@@ -11,9 +11,12 @@ import pytest
 
 from disca import records
 from disca.cli import main
+from disca.cli.completion import SHELLS
+from disca.cli.printing import Printing, say
 from disca.cli.program import VERBS, parse
 from disca.cli.sample import Sample
 from disca.cli.train import Train
+from disca.errors import FailedError
 from disca.records import Record
 from disca.report.clips import Clip, write_clip, write_index
 
@@ -26,7 +29,7 @@ def test_help_works_and_shows_an_example(verb: list[str], capsys: pytest.Capture
     assert f"disca {verb[0] if verb else 'sample'} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("args", [["smple"], ["sample"], ["schedule", "taylor"], ["lab", "show", "--prompts", "many"]])
+@pytest.mark.parametrize("args", [["smple"], ["schedule", "taylor"], ["lab", "show", "--prompts", "many"]])
 def test_a_wrong_command_line_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(args)
@@ -57,7 +60,7 @@ def test_options_arrive_as_they_were_given() -> None:
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(args) == 1
+    assert main(args) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("disca: ") and captured.err.count("\n") == 1
@@ -95,6 +98,99 @@ def test_a_verb_joins_by_being_listed_and_an_interruption_exits_with_130(
     monkeypatch.setitem(VERBS, "wait", (Wait, wait))
     assert main(["wait"]) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("input"), 2),
+        (FileNotFoundError("input"), 2),
+        (OSError(28, "No space left on device"), 1),
+        (FailedError("the work"), 1),
+    ],
+)
+def test_exit_codes_tell_wrong_input_from_work_that_failed(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait(options: Wait) -> None:
+        raise error
+
+    monkeypatch.setitem(VERBS, "wait", (Wait, wait))
+    assert main(["wait"]) == code
+    assert capsys.readouterr().err == f"disca: {error}\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speak:
+    """Say something."""
+
+    fails: bool = False
+    printing: Printing = Printing()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("flags", "out", "err"),
+    [
+        ([], "a sentence\n", ""),
+        (["--json"], '{"é": 1}\n', "a sentence\n"),
+        (["--quiet"], "", ""),
+        (["--quiet", "--json"], '{"é": 1}\n', ""),
+    ],
+)
+def test_sentences_are_for_people_and_the_object_for_scripts(
+    flags: list[str], out: str, err: str, fails: bool,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def speak(options: Speak) -> dict[str, int]:
+        say("a sentence")
+        if options.fails:
+            raise FailedError("it failed", {"é": 1})
+        return {"é": 1}
+
+    monkeypatch.setitem(VERBS, "speak", (Speak, speak))
+    assert main(["speak", *flags, *(["--fails"] if fails else [])]) == fails
+    captured = capsys.readouterr()
+    assert captured.out == out
+    assert captured.err == err + ("disca: it failed\n" if fails else "")
+
+
+@pytest.mark.parametrize(
+    "verb", [*([verb] for verb in VERBS if verb != "lab"), ["lab", "show"], ["lab", "bundle"]], ids=" ".join
+)
+def test_every_verb_has_both_modes(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*verb, "--help"])
+    said = capsys.readouterr().out
+    assert "--quiet" in said and "--json" in said
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_the_verbs_and_their_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(verb in script for verb in VERBS) and "--guidance-scale" in script
+
+
+def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--completion", "bash"]) == 0
+    script = tmp_path / "disca.bash"
+    script.write_text(capsys.readouterr().out)
+
+    def completed(*words: str) -> list[str]:
+        asked = f"COMP_WORDS=({' '.join(map(repr, words))}); COMP_CWORD={len(words) - 1}"
+        lines = f'source {script}; {asked}; _tyro_disca; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        return subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True).stdout.split()
+
+    assert completed("disca", "sch") == ["schedule"]
+    assert completed("disca", "sample", "--full") == ["--full-steps"]
+    assert completed("disca", "sample", "--suffix", "g") == ["gif"]
+
+
+@pytest.mark.parametrize("args", [[], ["tcsh"], ["bash", "zsh"]])
+def test_completion_of_another_shell_is_refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--completion", *args]) == 2
+    assert "bash, zsh, fish" in capsys.readouterr().err
 
 
 def test_our_own_mistakes_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,5 +259,5 @@ def test_the_installed_program_starts_and_exits_with_the_codes() -> None:
         "missing.jsonl",
     ]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert "Traceback" not in run.stderr

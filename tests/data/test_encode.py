@@ -196,7 +196,7 @@ def test_without_videos_the_teacher_samples(name: str, tmp_path: Path, capsys: p
     (tmp_path / "prompts.txt").write_text("a dog runs\ntwo birds\n")
     command = ["encode", "--prompts", str(tmp_path / "prompts.txt"), "--model", str(model), "--size", "32x16x5"]
     command += ["--dtype", "float32", "--repeats", "2", "--output"]
-    assert main([*command, str(output)]) == 1
+    assert main([*command, str(output)]) == 2
     assert "--steps and --guidance" in capsys.readouterr().err
     assert main([*command, str(output), "--steps", "3", "--guidance", "2.5"]) == 0
     data = Shards.open(output)
@@ -246,7 +246,7 @@ def test_a_wrong_command_says_what_to_do(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     model = [] if "--model" in options else ["--model", str(saved("WanPipeline", tmp_path / "model"))]
-    assert main(["encode", str(folder), *model, "--output", str(tmp_path / "out"), *options]) == 1
+    assert main(["encode", str(folder), *model, "--output", str(tmp_path / "out"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.safetensors"))
 

@@ -49,7 +49,7 @@ def test_the_command_writes_it_by_its_suffix(
     write_index(tmp_path, [])
     assert main(["report", str(tmp_path / "records.jsonl"), "--output", str(tmp_path / "a.md")]) == 0
     assert (tmp_path / "a.md").read_text().startswith("# Comparison")
-    assert main(["report", str(tmp_path / "records.jsonl"), "--output", str(tmp_path / "a.pdf")]) == 1
+    assert main(["report", str(tmp_path / "records.jsonl"), "--output", str(tmp_path / "a.pdf")]) == 2
     assert ".html or .md" in capsys.readouterr().err
 
 

@@ -120,3 +120,47 @@ def test_the_terminal_table_fits_and_says_the_essential(rows: list[Record], widt
     for words in ("Row <base_8>", "0.070", "3.5×", "∞", "full: 0 2 4 7", "speed-up over base_8"):
         assert words in text
     assert "…" not in text
+
+
+def test_clips_that_do_not_fit_are_left_out_and_the_page_says_so(
+    tmp_path: Path, rows: list[Record], frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = []
+    noise = np.random.default_rng(0)
+    for seed in range(4):
+        path = tmp_path / "clips" / f"{seed}.webp"
+        path.parent.mkdir(exist_ok=True)
+        write_clip(path, noise.integers(0, 255, frames.shape, dtype=np.uint8), scale=1)
+        clips.append(Clip(prompt="p", name="student_8", path=path, seed=seed))
+    write_page(tmp_path / "whole.html", rows, clips)
+    whole = (tmp_path / "whole.html").stat().st_size
+    assert "left out" not in (tmp_path / "whole.html").read_text()
+    monkeypatch.setattr("disca.report.page.LARGEST", whole - 10_000)
+    write_page(tmp_path / "cut.html", rows, clips)
+    text = (tmp_path / "cut.html").read_text()
+    assert (tmp_path / "cut.html").stat().st_size <= whole - 10_000
+    assert "Clips of 1 of 4 prompts were left out" in text and "in clips/ beside the records" in text
+    assert len(Reader(text).all("img")) == 3
+    monkeypatch.setattr("disca.report.page.LARGEST", 1000)
+    write_page(tmp_path / "none.html", rows, clips)
+    assert "Clips of 4 of 4 prompts" in (tmp_path / "none.html").read_text()
+
+
+def test_feature_trajectories_lie_beside_the_records(tmp_path: Path, rows: list[Record]) -> None:
+    from disca import records, trajectories
+    from disca.cli import main
+    from disca.trajectories import Trajectories, Trajectory
+
+    def run(name: str, away: float, *full: bool) -> Trajectory:
+        points = tuple((float(step), away) for step in range(3))
+        return Trajectory(name=name, points=points, full=full, distance=(0.0, away, away))
+
+    runs = (run("student_8", 0.0, True, True, True), run("disca_8_4", 0.25, True, False, True))
+    found = Trajectories(prompt="a & b", seed=3, reference="student_8", explained=(0.9, 0.08), tokens=64, runs=runs)
+    records.write(tmp_path / "records.jsonl", rows)
+    trajectories.write(tmp_path, [found])
+    assert main(["report", str(tmp_path / "records.jsonl"), "--quiet"]) == 0
+    text = (tmp_path / "index.html").read_text()
+    assert Reader(text).open == []
+    for words in ("Where the features go", "a &amp; b", "90 and 8 %", "Row &lt;disca_8_4&gt;, step 1, forecast: 0.250"):
+        assert words in " ".join(text.split())

@@ -33,6 +33,8 @@ class Description:
     transformer: str
     stacks: tuple[Stack, ...]
     parameters: int
+    widths: tuple[int, ...]
+    """Of the tokens of each stream of features: video, and text where the trunk returns it."""
     predictors: Mapping[int, int]
     """Parameters of a predictor in the authors' layout, by its number of blocks."""
     second_time: str
@@ -41,6 +43,11 @@ class Description:
     def share(self, blocks: int) -> float:
         """A predictor's parameters over the host's."""
         return self.predictors[blocks] / self.parameters
+
+    @property
+    def outside(self) -> int:
+        """Parameters outside of the blocks: embedders and the last projection."""
+        return self.parameters - sum(stack.parameters for stack in self.stacks)
 
 
 def describe(transformer: Any) -> Description:
@@ -58,6 +65,7 @@ def describe(transformer: Any) -> Description:
         transformer=type(transformer).__name__,
         stacks=tuple(_stack(name, blocks) for name, blocks in found if len(blocks)),
         parameters=_count(transformer),
+        widths=adapter.widths(transformer.config),
         predictors=predictors,
         second_time=_second_time(bare),
     )
@@ -77,6 +85,16 @@ def load_on_meta(folder: str | Path) -> nn.Module:
         raise ValueError(f"{folder} holds no transformer of diffusers: its configuration names {name}.")
     with torch.device("meta"):
         return getattr(diffusers, name).from_config(config)
+
+
+def predictor_of(bundle: str | Path) -> tuple[int, int] | None:
+    """Blocks and parameters of a bundle's own predictor, from its configuration; None where it has none."""
+    file = Path(bundle) / "predictor" / "config.json"
+    if not file.is_file():
+        return None
+    config = json.loads(file.read_text())
+    with torch.device("meta"):
+        return config["depth"], _count(Predictor.from_config(config))
 
 
 def _configuration(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """What accelerates one model, on disk: a student, its second time, a predictor, schedules, and what it was made for.
 
 A bundle is a folder: ``bundle.json``, and beside it ``student/`` (a whole transformer) or ``lora/`` (low-rank changes
-of the base), ``second_time/`` and ``predictor/``, each of which may be missing, and ``records.jsonl``.
+of the base), ``second_time/`` and ``predictor/``, each of which may be missing; ``training/``, how they were trained,
+and ``records.jsonl``, what was measured with them. `disca card` makes its model card, ``README.md``, of all that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from disca import hooks
+from disca import records as files
+from disca.bundle.card import RECORDS, TRAINING, training_of, write_card
+from disca.bundle.hub import upload
 from disca.bundle.lora import LoraStudent
 from disca.caching.methods import disca
 from disca.caching.policy import Policy
@@ -30,12 +35,15 @@ from disca.files import check_writable, write_text_atomic
 from disca.meanflow.second_time import SecondTime
 from disca.planning import Frontier
 from disca.predictor.network import Predictor
+from disca.records import Record
 from disca.schedules import Schedule
 
 SCHEMA = 1
 FILE = "bundle.json"
 PARTS = ("student", "lora", "second_time", "predictor")
 """Folders of a bundle, and fields of its value."""
+BESIDE = ("training", "records")
+"""Fields that are files of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +97,10 @@ class Bundle:
     """Or what makes the pipeline's own a student."""
     second_time: SecondTime | None = None
     predictor: Predictor | None = None
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """How parts were trained, by name: what `disca train` leaves as ``training.json``."""
+    records: tuple[Record, ...] = ()
+    """What was measured with it."""
 
     def __post_init__(self) -> None:
         if (self.predictor is None) != (not self.schedules):
@@ -238,12 +250,35 @@ class Bundle:
             for name in PARTS:
                 if (part := getattr(self, name)) is not None:
                     part.save_pretrained(draft / name)
+            self._save_beside(draft)
             self.update(draft)
             if folder.exists():
                 folder.rmdir()
             return draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    def push_to_hub(self, repository: str, *, private: bool = True, api: Any = None) -> str:
+        """Upload the bundle with a model card made of its own records (`disca card` shows it before); its address.
+
+        Args:
+            repository: ``OWNER/NAME``; made where it is missing, ``private`` or not.
+            api: a ``huggingface_hub.HfApi``; by default one with the token that you logged in with.
+
+        Raises:
+            OSError: the hub cannot be reached, or refuses.
+        """
+        with TemporaryDirectory() as place:
+            folder = self.save_pretrained(Path(place) / "bundle")
+            write_card(folder, name=repository)
+            return upload(folder, repository, private=private, api=api)
+
+    def _save_beside(self, folder: Path) -> None:
+        for name, about in self.training.items():
+            (folder / TRAINING).mkdir(exist_ok=True)
+            write_text_atomic(folder / TRAINING / f"{name}.json", json.dumps(about, indent=1) + "\n")
+        if self.records:
+            files.write(folder / RECORDS, self.records)
 
     def update(self, folder: str | Path) -> None:
         """Write ``bundle.json`` anew; the parts stay."""
@@ -271,6 +306,8 @@ class Bundle:
         stored["frontiers"] = tuple(Frontier.from_dict(values) for values in stored["frontiers"])
         if stored["measured"] is not None:
             stored["measured"] = Measured(**_tuples(stored["measured"]))
+        stored["training"] = training_of(folder)
+        stored["records"] = tuple(files.read(folder / RECORDS)) if (folder / RECORDS).is_file() else ()
         for name in parts:
             part = _load(name, stored["host"], folder / name)
             stored[name] = part if name == "lora" else part.eval().requires_grad_(False)
@@ -351,7 +388,7 @@ def _load(part: str, host: str, folder: Path) -> Any:
 
 
 def _check_fields(cls: type[Bundle], stored: Mapping[str, Any], folder: Path) -> None:
-    known = {item.name for item in fields(cls)} - set(PARTS)
+    known = {item.name for item in fields(cls)} - {*PARTS, *BESIDE}
     for name in stored:
         if name not in known:
             raise ValueError(f"{folder / FILE}: {unknown('field', name, known)}")

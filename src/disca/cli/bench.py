@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
+from disca.cli.printing import Printing, say
+from disca.errors import FailedError
+
 if TYPE_CHECKING:
     from disca.bench.bench import Kept
     from disca.bench.grid import Grid, ModelEntry
@@ -75,10 +78,15 @@ class Bench:
     """VBench's dimensions to sample for; all when left out."""
     cell: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
     """For the bench itself: measure one peer's row of the grid begun in the folder."""
+    printing: Printing = Printing()
 
 
-def bench(options: Bench) -> None:
-    """Measure a grid, write its page and print its table."""
+def bench(options: Bench) -> dict[str, Any] | None:
+    """Measure a grid, write its page and print its table.
+
+    Raises:
+        FailedError: some rows failed; the others are there.
+    """
     from disca.bench.bench import bench as measure
     from disca.bench.bench import bench_cell
     from disca.report.page import write_page
@@ -86,18 +94,21 @@ def bench(options: Bench) -> None:
 
     if options.cell:
         bench_cell(options.output, options.cell, load)
-        return
+        return None
     if options.suite != "grid":
-        {"vbench": vbench, "real-size": real_size}[options.suite](options)
-        return
+        return {"vbench": vbench, "real-size": real_size}[options.suite](options)
     result = measure(grid_of(options), options.output, load)
     clips = write_clips(options.output, result.clips, options.fps)
     write_page(options.output / "index.html", result.records, clips, title=f"Bench: {grid_of(options).name}")
     print_table(result.records)
-    print(f"Wrote {options.output / 'records.jsonl'} and {options.output / 'index.html'}")
+    say(f"Wrote {options.output / 'records.jsonl'} and {options.output / 'index.html'}")
+    answer = {"output": str(options.output), "records": [row.to_dict() for row in result.records]}
+    if failed := [row.name for row in result.records if "error" in row.extra]:
+        raise FailedError(f"{len(failed)} rows failed: {', '.join(failed)}. Their records say why.", answer)
+    return answer
 
 
-def vbench(options: Bench) -> None:
+def vbench(options: Bench) -> dict[str, Any]:
     """Lay out videos, or read VBench's results into the records that were written with them."""
     from disca import records
     from disca.bench.vbench import VIDEOS, lay_out, layout, with_results
@@ -109,7 +120,7 @@ def vbench(options: Bench) -> None:
         rows = with_results(records.read(path), options.vbench_results)
         records.write(path, rows)
         print_table(rows)
-        return
+        return {"output": str(options.output), "records": [row.to_dict() for row in rows]}
     if options.vbench_info is None:
         raise ValueError("--suite vbench needs --vbench-info, the VBench_full_info.json that comes with the tool.")
     videos = layout(options.vbench_info, options.dimensions, seed=options.seeds[0])
@@ -120,12 +131,13 @@ def vbench(options: Bench) -> None:
         load,
         lambda file, frames: write_clip(file, _pixels(frames), fps=options.fps, scale=1),
     )
-    print(f"Wrote {len(videos)} videos for each row into {options.output / VIDEOS}. Then, for each row:")
-    print(f"  vbench evaluate --videos_path {options.output / VIDEOS}/ROW --dimension DIMENSION")
-    print(f"  disca bench --suite vbench --output {options.output} --vbench-results RESULTS_eval_results.json")
+    say(f"Wrote {len(videos)} videos for each row into {options.output / VIDEOS}. Then, for each row:")
+    say(f"  vbench evaluate --videos_path {options.output / VIDEOS}/ROW --dimension DIMENSION")
+    say(f"  disca bench --suite vbench --output {options.output} --vbench-results RESULTS_eval_results.json")
+    return {"output": str(options.output), "videos": len(videos)}
 
 
-def real_size(options: Bench) -> None:
+def real_size(options: Bench) -> dict[str, Any]:
     """Time full and forecast steps of models of true size, and write each record as it comes.
 
     Raises:
@@ -141,7 +153,7 @@ def real_size(options: Bench) -> None:
         raise ValueError("--suite real-size needs a GPU. What a step costs is derived by: disca describe MODEL --size.")
     with Progress() as progress:
         bar = progress.add_task("measuring", total=None)
-        found = real.run(
+        rows = real.run(
             options.output / "records.jsonl",
             jobs(SUBJECTS, small=False, compiled=True),
             real.Bench(torch.device("cuda"), torch.bfloat16),
@@ -149,7 +161,8 @@ def real_size(options: Bench) -> None:
                 bar, completed=done, total=count, description=record.name
             ),
         )
-    print(f"{len(found)} records in {options.output / 'records.jsonl'}")
+    say(f"{len(rows)} records in {options.output / 'records.jsonl'}")
+    return {"output": str(options.output), "records": [row.to_dict() for row in rows]}
 
 
 def _pixels(frames: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from disca.cli.methods import MethodOptions
+from disca.cli.printing import Printing, say
 
 PROMPTS = 8
 
@@ -45,9 +47,10 @@ class Calibrate(MethodOptions):
     """How strongly clips follow their prompts; the pipeline's own choice when left out."""
     seed: int = 0
     """Seed of the first prompt's noise; the others count up from it."""
+    printing: Printing = Printing()
 
 
-def calibrate(options: Calibrate) -> None:
+def calibrate(options: Calibrate) -> dict[str, Any]:
     """Measure, and write what was found.
 
     Raises:
@@ -84,7 +87,8 @@ def calibrate(options: Calibrate) -> None:
         )
     found.save(options.output)
     reached = f" {found.reached:g} of {options.steps} steps are full." if found.reached is not None else ""
-    print(f"Wrote {options.output}: {options.method} on {found.transformer}, {dict(found.options)}.{reached}")
+    say(f"Wrote {options.output}: {options.method} on {found.transformer}, {dict(found.options)}.{reached}")
+    return {"output": str(options.output), **json.loads(options.output.read_text())}
 
 
 def prompts_of(options: Any) -> Sequence[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
+from disca.cli.printing import Printing, say, show
+
 if TYPE_CHECKING:
     from disca.bench.schedule import Budget, ScheduleCalibration, Search
     from disca.bundle import Bundle
@@ -46,6 +48,8 @@ class CalibrateSchedule:
     """so many times fewer operations of the transformer; or"""
     within: float | None = None
     """runs that end so near to full ones, in relative L2 of the last latents."""
+    size: str | None = None
+    """A clip, as WIDTHxHEIGHTxFRAMES in pixels; the pipeline's own when left out."""
     prompts: Path | None = None
     """A file with a prompt on each line; training prompts of the lab when left out."""
     guidance_scale: float | None = None
@@ -82,12 +86,13 @@ class CalibrateSchedule:
     """hicache, freqca: how much the polynomial is contracted."""
     cut: float | None = None
     """freqca: share of the largest frequency up to which frequencies are low."""
+    printing: Printing = Printing()
 
 
 OF_METHODS = ("order", "form", "variable", "sigma", "cut")
 
 
-def calibrate_schedule(options: CalibrateSchedule) -> None:
+def calibrate_schedule(options: CalibrateSchedule) -> dict[str, Any]:
     """Measure, compute, refine, and write what was found.
 
     Raises:
@@ -127,6 +132,8 @@ def calibrate_schedule(options: CalibrateSchedule) -> None:
     if bundle is not None and options.bundle is not None and options.method == "disca" and options.predictor is None:
         bundle.calibrated(found.frontier, found.schedule).update(options.bundle)
     _say(options, found)
+    points = [asdict(point) for point in found.frontier.points]
+    return {"method": found.method, "steps": options.steps, "full_steps": found.chosen, "frontier": points}
 
 
 def _measure(
@@ -184,7 +191,6 @@ def _predictor(options: CalibrateSchedule, bundle: Bundle | None) -> Any:
 
 def _say(options: CalibrateSchedule, found: ScheduleCalibration) -> None:
     """The frontier as a table."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -196,6 +202,6 @@ def _say(options: CalibrateSchedule, found: ScheduleCalibration) -> None:
         share = "" if point.flops is None else f"{point.flops:.3f}"
         steps = " ".join(map(str, point.full_steps))
         table.add_row(f"{len(point.full_steps)}{chosen}", steps, f"{point.cost:.4g}", error, share)
-    Console().print(table)
+    show(table)
     places = [place for place in (options.output, options.bundle if options.method == "disca" else None) if place]
-    print(f"Wrote {' and '.join(map(str, places))}: full at {' '.join(map(str, found.chosen))}.")
+    say(f"Wrote {' and '.join(map(str, places))}: full at {' '.join(map(str, found.chosen))}.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
+
+from disca.cli.printing import Printing, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,21 +34,21 @@ class Check:
     """Seeds of the noise, two runs for each; those of the record, or 0 1 2, when left out."""
     record: bool = False
     """Write what is found into the bundle, in the place of an earlier record."""
-    json: bool = False
-    """Print one JSON object."""
+    printing: Printing = Printing()
 
 
-def check(options: Check) -> None:
+def check(options: Check) -> dict[str, Any]:
     """Measure; an error beyond what the bundle allows is raised.
 
     Raises:
-        ValueError: the forecast runs are farther from the full ones than recorded; nothing is recorded; something else
-            was recorded than is asked for.
+        FailedError: the forecast runs are farther from the full ones than recorded.
+        ValueError: nothing is recorded; something else was recorded than is asked for.
     """
     from dataclasses import replace
 
     from disca.bundle import Bundle, Measured
     from disca.cli.models import open_pipeline
+    from disca.errors import FailedError
 
     bundle = Bundle.from_pretrained(options.bundle)
     if not bundle.schedules:
@@ -74,15 +75,14 @@ def check(options: Check) -> None:
     if recorded is None:
         recorded = Measured(relative_l2=found, most=1.5 * found, prompt=prompt, steps=steps, seeds=seeds)
         replace(bundle, measured=recorded).update(options.bundle)
-    answer = {"relative_l2": found, "recorded": recorded.relative_l2, "most": recorded.most}
+    answer: dict[str, Any] = {"relative_l2": found, "recorded": recorded.relative_l2, "most": recorded.most}
     verdict = "recorded" if options.record else ("as expected" if found <= recorded.most else "too far")
-    print(
-        json.dumps(answer | {"verdict": verdict})
-        if options.json
-        else f"Forecast runs end {found:.4f} (relative L2) from full runs: {verdict} (at most {recorded.most:.4f})."
-    )
+    answer |= {"verdict": verdict}
+    say(f"Forecast runs end {found:.4f} (relative L2) from full runs: {verdict} (at most {recorded.most:.4f}).")
     if found > recorded.most:
-        raise ValueError(
+        raise FailedError(
             f"That is beyond {recorded.most:.4f}, the most that is as expected (recorded: {recorded.relative_l2:.4f}). "
-            "Another resolution, shift, guidance, adapter or quantisation may be why; see the warnings."
+            "Another resolution, shift, guidance, adapter or quantisation may be why; see the warnings.",
+            answer,
         )
+    return answer

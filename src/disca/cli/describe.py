@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from disca.cli import drawing
+from disca.cli.printing import Printing, say, show
+
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:
-    """Print a model's blocks and parameters, and what a predictor for it would weigh; with --size, also what its steps
-    cost and what a schedule would gain. Only configurations are read.
+    """Draw a model: its blocks, parameters and predictors; with --size, also what its steps cost and what a schedule
+    would gain. Only configurations are read.
 
     disca describe lab
 
     disca describe path/to/pipeline --size 704x704x129 --steps 20 --full-steps 0 1 2 5 9 13 17 19 --card H100
+
+    disca describe my-bundle --size 704x704x129 --json
     """
 
     model: Positional[str]
@@ -26,52 +32,41 @@ class Describe:
     """A clip, as WIDTHxHEIGHTxFRAMES in pixels: count the operations and bytes of its steps."""
     text: int | None = None
     """Text tokens; by default as many as the stock pipeline hands over."""
-    steps: int = 8
-    """Sampling steps of the schedule to predict."""
-    full_steps: Annotated[tuple[int, ...], arg(metavar="INT [INT ...]")] = (0, 2, 4, 7)
-    """Its full steps, from 0."""
+    steps: int | None = None
+    """Sampling steps of the schedule to predict; a bundle's first schedule, or 8, when left out."""
+    full_steps: Annotated[tuple[int, ...] | None, arg(metavar="INT [INT ...]")] = None
+    """Its full steps, from 0; those of a bundle's schedule, or 0 2 4 7 of 8, when left out."""
     card: str | None = None
     """A card, such as H100 or "RTX 4090": derive seconds from its data sheet. Without it the GPU here is measured;
     where there is none, operations are compared."""
-    json: bool = False
-    """Print one JSON object."""
+    printing: Printing = Printing()
 
 
-def describe(options: Describe) -> None:
+def describe(options: Describe) -> dict[str, Any]:
     """Describe a model; only configurations are read."""
     from dataclasses import asdict
 
     from disca.bench.describe import describe as describe_host
+    from disca.bench.describe import predictor_of
     from disca.cli.models import open_transformer
 
     transformer = open_transformer(options.model)
-    found = describe_host(transformer)
-    costs = _costs(options, transformer)
-    if options.json:
-        shares = {depth: found.share(depth) for depth in found.predictors}
-        print(json.dumps({**asdict(found), "shares": shares, **{name: asdict(value) for name, value in costs.items()}}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    stacks = Table(title=f"{found.transformer}, {_number(found.parameters)} parameters")
-    for name in ("stack", "block", "blocks", "parameters"):
-        stacks.add_column(name, justify="left" if name in ("stack", "block") else "right")
-    for stack in found.stacks:
-        stacks.add_row(stack.name, stack.block, str(stack.blocks), _number(stack.parameters))
-    predictors = Table(title="predictors")
-    for name in ("blocks", "parameters", "share of the host"):
-        predictors.add_column(name, justify="right")
-    for depth, parameters in found.predictors.items():
-        predictors.add_row(str(depth), _number(parameters), f"{found.share(depth):.1%}")
-    console = Console()
-    console.print(stacks, predictors)
-    console.print(f"Second time: {found.second_time}.")
-    for line in [*_bundle(Path(options.model)), *_sentences(**costs)]:
-        console.print(line)
+    found, bundle = describe_host(transformer), _bundle(Path(options.model))
+    costs = _costs(options, transformer, bundle)
+    own = predictor_of(options.model) if bundle else None
+    show(drawing.host(found, own))
+    for line in [f"Second time: {found.second_time}.", *_said_of(bundle), *_said_of_second(Path(options.model))]:
+        say(line)
+    if costs:
+        _show_costs(**costs)
+    shares = {depth: found.share(depth) for depth in found.predictors}
+    result = {**asdict(found), "shares": shares, **{name: asdict(value) for name, value in costs.items()}}
+    if own:
+        result["own_predictor"] = {"blocks": own[0], "parameters": own[1], "share": own[1] / found.parameters}
+    return result | ({"bundle": dict(bundle)} if bundle else {})
 
 
-def _costs(options: Describe, transformer: Any) -> dict[str, Any]:
+def _costs(options: Describe, transformer: Any, bundle: Mapping[str, Any]) -> dict[str, Any]:
     """The outlook at the size that was asked for, and the prediction where there is a machine to predict for."""
     if options.size is None:
         if options.card is not None:
@@ -79,13 +74,25 @@ def _costs(options: Describe, transformer: Any) -> dict[str, Any]:
         return {}
     from disca.bench.predict import outlook
     from disca.bench.sizes import Size
-    from disca.schedules import Schedule
 
     machine = _machine(options.card)
-    schedule = Schedule(options.steps, options.full_steps)
     size = Size.parse(options.size)
+    schedule = _schedule(options, bundle)
     found = outlook(type(transformer).__name__, transformer.config, size, schedule, text=options.text)
     return {"outlook": found} | ({"prediction": found.on(machine)} if machine else {})
+
+
+def _schedule(options: Describe, bundle: Mapping[str, Any]) -> Any:
+    """The schedule that was asked for: of a bundle the one for that number of steps, if it has one."""
+    from disca.schedules import Schedule
+
+    known = [(one["steps"], tuple(one["full_steps"])) for one in bundle.get("schedules", ())] or [(8, (0, 2, 4, 7))]
+    steps = options.steps or known[0][0]
+    if options.full_steps is not None:
+        return Schedule(steps, options.full_steps)
+    if steps not in dict(known):
+        raise ValueError(f"Say which of the {steps} steps are full: --full-steps 0 1 2 5, for example.")
+    return Schedule(steps, dict(known)[steps])
 
 
 def _machine(name: str | None) -> Any:
@@ -99,57 +106,51 @@ def _machine(name: str | None) -> Any:
     return measure(torch.device("cuda")) if torch.cuda.is_available() else None
 
 
-def _sentences(outlook: Any = None, prediction: Any = None) -> list[str]:
-    """What steps cost and what a schedule gains; nothing where no size was given."""
-    if outlook is None:
-        return []
-    cost, schedule = outlook.cost, outlook.schedule
-    run = f"{schedule.steps} steps, full {' '.join(map(str, schedule.full_steps))}"
+def _show_costs(outlook: Any, prediction: Any = None) -> None:
+    """What steps cost and what a schedule gains."""
+    schedule = outlook.schedule
+    show(drawing.steps(outlook))
     stock = f"{outlook.stock_steps} steps x {outlook.stock_passes}"
-    lines = [
-        f"At {outlook.size}, {' + '.join(map(str, cost.tokens))} tokens, bfloat16, one sample:",
-        f"  full step {_amount(cost.full)}; forecast step {_amount(cost.forecast)}",
-        f"  kept between steps {cost.cache_bytes / 1e9:.3f} GB; weights {cost.parameter_bytes / 1e9:.2f} GB, predictor "
-        f"{cost.predictor_bytes / 1e9:.2f} GB",
-        f"{run}: {outlook.bound:.1f}x fewer operations than 50 steps x 2, {outlook.bound_over_stock:.1f}x fewer than "
-        f"the stock pipeline's {stock}",
-    ]
+    show(drawing.schedule(schedule.steps, schedule.full_steps))
+    say(
+        f"{schedule.steps} steps, full {' '.join(map(str, schedule.full_steps))}: {outlook.bound:.1f}x fewer "
+        f"operations than 50 steps x 2, {outlook.bound_over_stock:.1f}x fewer than the stock pipeline's {stock}"
+    )
     if prediction is None:
-        return [*lines, "No GPU here to measure. Name one with --card for seconds."]
+        say("No GPU here to measure. Name one with --card for seconds.")
+        return
     how = "derived from its data sheet, not measured" if prediction.machine.derived else "two measured constants"
-    return [
-        *lines,
-        f"On {prediction.machine.name} ({how}): full step {prediction.seconds_full:.2f} s, forecast step "
-        f"{prediction.seconds_forecast:.3f} s, run {prediction.seconds_run:.1f} s; {prediction.speedup:.1f}x and "
-        f"{prediction.speedup_over_stock:.1f}x faster than those",
-    ]
-
-
-def _amount(cost: Any) -> str:
-    return (
-        f"{cost.flops / 1e12:.4g} TFLOP (attention {cost.attention / cost.flops:.0%}), {cost.bytes / 1e9:.4g} GB moved"
+    say(
+        f"On {prediction.machine.name} ({how}): full step {prediction.seconds_full:.3g} s, forecast step "
+        f"{prediction.seconds_forecast:.3g} s, run {prediction.seconds_run:.3g} s; {prediction.speedup:.1f}x and "
+        f"{prediction.speedup_over_stock:.1f}x faster than those"
     )
 
 
-def _bundle(folder: Path) -> list[str]:
-    """What a bundle says of itself; nothing for other models."""
-    if not (folder / "bundle.json").is_file():
+def _bundle(folder: Path) -> Mapping[str, Any]:
+    """What a bundle says of itself but its host's configuration; nothing for other models."""
+    file = folder / "bundle.json"
+    if not file.is_file():
+        return {}
+    return {name: value for name, value in json.loads(file.read_text()).items() if name != "host_config"}
+
+
+def _said_of(bundle: Mapping[str, Any]) -> list[str]:
+    if not bundle:
         return []
-    stored = json.loads((folder / "bundle.json").read_text())
-    lists = [f"{one['steps']} steps, full {' '.join(map(str, one['full_steps']))}" for one in stored["schedules"]]
-    made_for = ", ".join(f"{name} {value}" for name, value in stored["made_for"].items() if value is not None)
-    measured = stored["measured"]
+    lists = [f"{one['steps']} steps, full {' '.join(map(str, one['full_steps']))}" for one in bundle["schedules"]]
+    made_for = ", ".join(f"{name} {value}" for name, value in bundle["made_for"].items() if value is not None)
+    measured = bundle["measured"]
     return [
-        f"A bundle for the component {stored['component']}, with {', '.join(stored['parts']) or 'no parts'}.",
+        f"A bundle for the component {bundle['component']}, with {', '.join(bundle['parts']) or 'no parts'}.",
         f"Schedules: {'; '.join(lists) or 'none'}.",
         f"Made for: {made_for or 'anything'}.",
         f"Recorded error: {measured['relative_l2']:.4f}." if measured else "Recorded error: none; see disca check.",
-        f"Base: {stored['base']}. Licence: {stored['licence']}.",
+        f"Base: {bundle['base']}. Licence: {bundle['licence']}.",
     ]
 
 
-def _number(count: int) -> str:
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return str(count)
+def _said_of_second(folder: Path) -> list[str]:
+    """Of Wan 2.2, whose pipeline has two transformers."""
+    second = folder / "transformer_2"
+    return [f"The pipeline has a second transformer: disca describe {second}"] if second.is_dir() else []

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
+from disca.cli.printing import Printing, say
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encode:
@@ -53,9 +55,10 @@ class Encode:
     """What is stored, and what the text encoders (and with --prompts the model) work in; a VAE works in float32."""
     per_shard: int = 64
     """Clips in a file."""
+    printing: Printing = Printing()
 
 
-def encode(options: Encode) -> None:
+def encode(options: Encode) -> dict[str, Any]:
     """Encode, and say which files gave no clip.
 
     Raises:
@@ -71,10 +74,12 @@ def encode(options: Encode) -> None:
     pipe = open_host(options.model, dtype=DTYPES[options.dtype], samples=plan.teacher is not None)
     index = work(pipe, items, plan, options.output, skipped=skipped, per_shard=options.per_shard)
     if index.skipped:
-        print(f"{len(index.skipped)} files gave no clip:")
+        say(f"{len(index.skipped)} files gave no clip:")
         for name, why in sorted(index.skipped.items()):
-            print(f"  {name}: {why}")
-    print(f"{index.clips} clips in {len(index.shards)} shards: {options.output}")
+            say(f"  {name}: {why}")
+    say(f"{index.clips} clips in {len(index.shards)} shards: {options.output}")
+    shards = [str(options.output / shard.file) for shard in index.shards]
+    return {"clips": index.clips, "shards": shards, "skipped": dict(index.skipped)}
 
 
 def parse_size(size: str) -> tuple[int, int, int]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
+
+from disca.cli.printing import Printing, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +30,10 @@ class Import:
     """A config.json of diffusers' transformer; the published size when left out."""
     output: Path
     """A new folder for the bundle."""
+    printing: Printing = Printing()
 
 
-def import_(options: Import) -> None:
+def import_(options: Import) -> dict[str, Any]:
     """Read, convert, and write a bundle."""
     from disca.bundle.official import official_bundle
     from disca.files import check_writable
@@ -39,4 +43,5 @@ def import_(options: Import) -> None:
         options.source, transformer=options.transformer, predictor=options.predictor, config=options.config
     )
     bundle.save_pretrained(options.output)
-    print(f"Wrote {options.output}. Licence of the base: {bundle.licence}.")
+    say(f"Wrote {options.output}. Licence of the base: {bundle.licence}.")
+    return {"output": str(options.output), "licence": bundle.licence}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
+
+from disca.cli.printing import Printing, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class Show:
     """Pairs of prompt and seed to measure; fewer are faster and less sure."""
     seed: int = 0
     """Seed of the choice of prompts and of the noise."""
+    printing: Printing = Printing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Pack:
 
     output: Path
     """A new folder."""
+    printing: Printing = Printing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,7 @@ class Tiny:
     """A new folder."""
     seed: int = 0
     """Of the weights."""
+    printing: Printing = Printing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,32 +73,38 @@ class Lab:
         | Annotated[None, tyro.conf.Suppress]
     )
 
+    @property
+    def printing(self) -> Printing:
+        """What its action prints."""
+        return Printing() if self.action is None else self.action.printing
 
-def lab(options: Lab) -> None:
+
+def lab(options: Lab) -> dict[str, Any] | None:
     """Run one action of the lab."""
     if isinstance(options.action, Show):
-        show(options.action)
-    if isinstance(options.action, Pack):
-        pack(options.action)
+        return show(options.action)
     if isinstance(options.action, Tiny):
-        tiny(options.action)
+        return tiny(options.action)
+    return pack(options.action) if isinstance(options.action, Pack) else None
 
 
-def pack(options: Pack) -> None:
+def pack(options: Pack) -> dict[str, Any]:
     """Write the bundle."""
     from disca.lab.bundle import bundle
 
-    print(f"Wrote {bundle().save_pretrained(options.output)}")
+    say(f"Wrote {bundle().save_pretrained(options.output)}")
+    return {"output": str(options.output)}
 
 
-def tiny(options: Tiny) -> None:
+def tiny(options: Tiny) -> dict[str, Any]:
     """Write the pipeline."""
     from disca.lab.tiny import SIZE, save
 
-    print(f"Wrote {save(options.output, seed=options.seed)}, whose clips are of --size {SIZE} or a little more.")
+    say(f"Wrote {save(options.output, seed=options.seed)}, whose clips are of --size {SIZE} or a little more.")
+    return {"output": str(options.output)}
 
 
-def show(options: Show) -> None:
+def show(options: Show) -> dict[str, Any]:
     """Sample, measure and report."""
     if options.prompts < 1:
         raise ValueError(f"--prompts is how many pairs to measure, at least 1, not {options.prompts}.")
@@ -102,4 +113,5 @@ def show(options: Show) -> None:
     check_writable(options.output)
     from disca.lab.show import show as show_lab
 
-    show_lab(options.output, prompts=options.prompts, seed=options.seed)
+    rows = show_lab(options.output, prompts=options.prompts, seed=options.seed)
+    return {"output": str(options.output), "records": [row.to_dict() for row in rows]}

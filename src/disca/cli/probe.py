@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
+
+from disca.cli.printing import Printing, say, show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,10 @@ class Probe:
     """Changes to the recipe, key=value; keys of a table have dots."""
     batch: int = 4
     """Clips to measure on."""
-    json: bool = False
-    """Print one JSON object instead of a table."""
+    printing: Printing = Printing()
 
 
-def probe(options: Probe) -> None:
+def probe(options: Probe) -> dict[str, Any]:
     """Measure and recommend."""
     from disca.training.probe import probe as measure
 
@@ -39,20 +39,17 @@ def probe(options: Probe) -> None:
         raise ValueError(f"--batch is how many clips to measure on, at least 1, not {options.batch}.")
     changes = [change for group in options.changes for change in group]
     report = measure(options.recipe, overrides=changes, batch=options.batch)
-    print(json.dumps(report.as_dict())) if options.json else _show(report)
+    _show(report)
+    return dict(report.as_dict())
 
 
 def _show(report: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     ways = [name for name in report.rows[0].disagreement if name != "forward"]
     table = Table("t", "(t-r)|du/dt| / |v|", *(f"{name} off" for name in ways))
     for row in report.rows:
         table.add_row(f"{row.t:g}", f"{row.size:.3f}", *(f"{row.disagreement[name]:.1%}" for name in ways))
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{report.tokens} video tokens, {report.dtype}. Recommended: objective.target = {report.target!r}, since"
-    )
-    console.print(f"{report.reason}.")
+    show(table)
+    say(f"{report.tokens} video tokens, {report.dtype}. Recommended: objective.target = {report.target!r}, since")
+    say(f"{report.reason}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from disca.cli.methods import MethodOptions
+from disca.cli.printing import Printing, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +27,20 @@ class ScheduleOptions(MethodOptions):
     """A method: disca, taylorseer, fora, teacache and so on. A wrong name lists them all."""
     steps: int
     """Sampling steps."""
-    json: bool = False
-    """Print one JSON object: method, options, steps, full_steps, and bounds on the number of full steps."""
+    printing: Printing = Printing()
 
 
-def schedule(options: ScheduleOptions) -> None:
-    """Print a schedule."""
+def schedule(options: ScheduleOptions) -> dict[str, Any]:
+    """Say which steps are full."""
     answer = answer_for(options)
-    if options.json:
-        print(json.dumps(answer))
-        return
     full = answer["full_steps"]
     low, high = answer["bounds"]
     if full is None:
-        print(f"{options.method}, {options.steps} steps: decides while it runs; {low} to {high} of them are full")
-        return
-    print(f"{options.method}, {options.steps} steps, full: {' '.join(map(str, full))} ({len(full)} of {options.steps})")
-    print("".join("#" if step in full else "." for step in range(options.steps)))
+        say(f"{options.method}, {options.steps} steps: decides while it runs; {low} to {high} of them are full")
+        return answer
+    say(f"{options.method}, {options.steps} steps, full: {' '.join(map(str, full))} ({len(full)} of {options.steps})")
+    say("".join("#" if step in full else "." for step in range(options.steps)))
+    return answer
 
 
 def answer_for(options: ScheduleOptions) -> dict[str, Any]:

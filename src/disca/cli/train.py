@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
+
+from disca.cli.printing import Printing, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +35,14 @@ class Train:
     """Folder of checkpoints, log and result; runs/NAME when left out."""
     resume: bool = False
     """Continue from the newest checkpoint in the folder."""
+    printing: Printing = Printing()
 
 
-def train(options: Train) -> None:
+def train(options: Train) -> dict[str, Any]:
     """Train and say where the result is."""
     from disca.training.train import train as start
 
     changes = [change for group in options.changes for change in group]
     result = start(options.recipe, overrides=changes, output=options.output, resume=options.resume)
-    print(f"Trained: {result}")
+    say(f"Trained: {result}")
+    return {"output": str(result)}

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def prompts(path: Path, *, repeats: int = 1) -> list[Item]:
             (line.strip(), None) for line in _text(path).splitlines() if line.strip()
         ]
     else:
-        rows = [(_get(row, TEXT, where), _image(row, path)) for where, row in _rows(path)]
+        rows = [(text_of(row, TEXT, where), _image(row, path)) for where, row in table_rows(path)]
     if not rows:
         raise ValueError(f"{path} holds no prompts. Write one a line, or rows with the column {TEXT[0]!r}.")
     numbered = [(number, *row) for number, row in enumerate(rows)]
@@ -96,7 +97,7 @@ def _only_table(folder: Path) -> Path | None:
 
 
 def _captions(path: Path) -> dict[str, str]:
-    return {Path(_get(row, FILE, where)).as_posix(): _get(row, TEXT, where) for where, row in _rows(path)}
+    return {Path(text_of(row, FILE, where)).as_posix(): text_of(row, TEXT, where) for where, row in table_rows(path)}
 
 
 def _beside(path: Path) -> str | None:
@@ -104,13 +105,19 @@ def _beside(path: Path) -> str | None:
     return (_text(text).strip() or None) if text.is_file() else None
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of a table, each with where it stands."""
+def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows of a .jsonl or .csv, each with where it stands.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another suffix, no UTF-8, or a line that is no JSON object.
+    """
     if path.suffix == ".csv":
-        for number, row in enumerate(csv.DictReader(_text(path).splitlines()), start=2):
-            yield f"{path}, line {number}", row
+        table = csv.DictReader(StringIO(_text(path), newline=""))
+        for row in table:
+            yield f"{path}, line {table.line_num}", row
     elif path.suffix == ".jsonl":
-        for number, line in enumerate(_text(path).splitlines(), start=1):
+        for number, line in enumerate(_text(path).split("\n"), start=1):
             if line.strip():
                 yield f"{path}, line {number}", _object(line, f"{path}, line {number}")
     else:
@@ -127,7 +134,12 @@ def _object(line: str, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _get(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:
+def text_of(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:
+    """The text under the first of ``names`` that a row has.
+
+    Raises:
+        ValueError: none is there, or it is empty.
+    """
     value = next((row[name] for name in names if row.get(name)), None)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from disca.bundle import Bundle, MadeFor
 from disca.lab import weights
 from disca.lab.measure import GUIDANCE
 from disca.schedules import Schedule
 
 SCHEDULES = (Schedule(8, (0, 2, 4, 7)), Schedule(20, (0, 1, 2, 5, 9, 13, 17, 19)))
+TRAINED = {"student": "student", "predictor": "predictor"}
+"""How its parts were trained is noted in these folders of the lab's weights."""
 
 
 def bundle() -> Bundle:
@@ -22,4 +27,10 @@ def bundle() -> Bundle:
         student=pipe.transformer,
         second_time=pipe.second_time,
         predictor=weights.predictor(),
+        training={name: _trained(folder) for name, folder in TRAINED.items()},
     )
+
+
+def _trained(folder: str) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((weights.FOLDER / folder / "training.json").read_text())
+    return about

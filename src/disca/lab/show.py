@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
+import rich
 from rich.progress import Progress
 from torch import Tensor
 
 from disca import records as files
+from disca import trajectories
 from disca.bench.models import Model
 from disca.bench.rows import Row, Table
 from disca.bench.sampling import Trial
 from disca.bench.store import Store
+from disca.bench.trajectories import record
 from disca.bench.turns import Plan, Turns, counted
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
@@ -27,6 +29,7 @@ from disca.records import Record
 from disca.report.clips import Clip, Frames, write_clip, write_index
 from disca.report.page import write_page
 from disca.report.table import print_table
+from disca.trajectories import Trajectories
 
 STEPS, FULL_STEPS = 8, (0, 2, 4, 7)
 BATCH = 20
@@ -65,8 +68,9 @@ def show(output: Path, *, prompts: int = 100, seed: int = 0) -> list[Record]:
     named = {"predictor_share": share}
     table = [replace(row, extra={**row.extra, **named}) if row.name.startswith("disca") else row for row in table]
     files.write(output / "records.jsonl", table)
-    clips = _write_clips(output, rows, turns)
-    write_page(output / "index.html", table, clips, title=TITLE, lead=LEAD, notes=NOTES)
+    clips, paths = _write_clips(output, rows, turns), [_features(rows, plan)]
+    trajectories.write(output, paths)
+    write_page(output / "index.html", table, clips, title=TITLE, lead=LEAD, notes=NOTES, trajectories=paths)
     _say(table, output, share)
     return table
 
@@ -144,6 +148,13 @@ def _write_clips(output: Path, rows: Sequence[Row], turns: Turns) -> list[Clip]:
     return clips
 
 
+def _features(rows: Sequence[Row], plan: Plan) -> Trajectories:
+    """Where the student's features go for the first pair, with every step full and with each cache."""
+    cached = {row.name: row.trial.policy for row in rows if isinstance(row.trial.policy, tuple) and row.trial.policy}
+    prompt, seed = plan.pairs.prompts[0], plan.pairs.seeds[0]
+    return record(rows[-1].trial.model, cached, reference=REFERENCE, prompt=prompt, seed=seed, steps=STEPS)
+
+
 def _note(clip: Tensor, reference: Tensor) -> str:
     value = psnr(clip[None], reference[None]).item()
     return "the reference" if value == float("inf") else f"{value:.1f} dB"
@@ -155,7 +166,7 @@ def pixels(clip: Tensor) -> Frames:
 
 
 def _say(rows: Sequence[Record], output: Path, share: float) -> None:
-    console = Console()
+    console = rich.get_console()
     print_table(rows, title=f"{len(rows[0].seeds)} held-out prompts, seconds for one clip", console=console)
     by_name = {row.name: row for row in rows}
     full, cached = by_name[f"student_{STEPS}"], by_name[f"disca_{STEPS}_{len(FULL_STEPS)}"]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,7 +20,11 @@ from disca.records import Record
 from disca.report.clips import Clip, Frames, read_images, reduce
 from disca.report.columns import columns, label, note
 from disca.report.frontier import charts
+from disca.report.trajectories import pictures
+from disca.trajectories import Trajectories
 
+LARGEST = 20_000_000
+"""Bytes of a page: more clips than fit are left out, and the page says so."""
 LONGEST_STRIP = 16000
 """Pixels: browsers refuse much longer pictures."""
 
@@ -47,8 +52,9 @@ def write_page(
     title: str = "Comparison",
     lead: str = "",
     notes: Sequence[str] = (),
+    trajectories: Sequence[Trajectories] = (),
 ) -> None:
-    """Write a page that needs no network: everything is inside the file.
+    """Write a page that needs no network: everything is inside the file, which has at most :data:`LARGEST` bytes.
 
     Args:
         path: where to; written whole or not at all.
@@ -57,6 +63,7 @@ def write_page(
         title: heading of the page.
         lead: one or two sentences below the heading.
         notes: sentences below the table, such as what a word in it means.
+        trajectories: where features go along some runs.
 
     Raises:
         ValueError: there are no records.
@@ -65,29 +72,66 @@ def write_page(
     if not records:
         raise ValueError("There is nothing to report: the records are empty.")
     check_writable(Path(path).parent)
-    write_text_atomic(path, render(records, clips, title=title, lead=lead, notes=notes))
+    write_text_atomic(path, render(records, clips, title=title, lead=lead, notes=notes, trajectories=trajectories))
 
 
-def render(records: Sequence[Record], clips: Sequence[Clip], *, title: str, lead: str, notes: Sequence[str]) -> str:
+def render(
+    records: Sequence[Record],
+    clips: Sequence[Clip],
+    *,
+    title: str,
+    lead: str,
+    notes: Sequence[str],
+    trajectories: Sequence[Trajectories] = (),
+) -> str:
     """The page as text."""
+    labels = {record.name: label(record) for record in records}
     shown = [_show(clip, records) for clip in clips]
+    gallery = [(prompt, list(row)) for prompt, row in groupby(shown, key=lambda item: _row_title(item.clip))]
+    values: dict[str, Any] = {
+        "title": title,
+        "lead": lead,
+        "notes": [*notes, *references(records)],
+        "columns": columns(records),
+        "records": records,
+        "label": label,
+        "note": note,
+        "charts": [(name, [Markup(svg) for svg in pictures]) for name, pictures in charts(records)],
+        "trajectories": [(one, [Markup(svg) for svg in pictures(one, labels)]) for one in trajectories],
+        "labels": labels,
+        "seconds": max((item.seconds for item in shown), default=1.0),
+        "origin": origin(records),
+        "sortable": _sortable,
+    }
+    template = _environment().get_template("page.html")
+    room = LARGEST - len(template.render(gallery=[], left_out="", **values).encode())
+    kept = _fitting(gallery, room)
+    return template.render(gallery=kept, left_out=_left_out(gallery, kept), **values)
+
+
+Gallery = list[tuple[str, list[Shown]]]
+
+
+def _fitting(gallery: Gallery, room: int) -> Gallery:
+    """The first prompts whose clips fit into so many bytes, with a few hundred for what stands around each."""
+    kept: Gallery = []
+    for prompt, row in gallery:
+        room -= sum(len(item.source) + len(item.title) + 4 * len(item.clip.prompt) + 1000 for item in row)
+        if room < 0:
+            break
+        kept.append((prompt, row))
+    return kept
+
+
+def _left_out(gallery: Gallery, kept: Gallery) -> str:
+    """What a page says of clips that did not fit; nothing where all did."""
+    if len(kept) == len(gallery):
+        return ""
+    clips = [item.clip.path for _, row in gallery[len(kept) :] for item in row]
+    size = sum(path.stat().st_size for path in clips) / 1e6
     return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=title,
-            lead=lead,
-            notes=[*notes, *references(records)],
-            columns=columns(records),
-            records=records,
-            label=label,
-            note=note,
-            charts=[(name, [Markup(svg) for svg in pictures]) for name, pictures in charts(records)],
-            gallery=[(prompt, list(row)) for prompt, row in groupby(shown, key=lambda item: _row_title(item.clip))],
-            seconds=max((item.seconds for item in shown), default=1.0),
-            origin=origin(records),
-            sortable=_sortable,
-        )
+        f"Clips of {len(gallery) - len(kept)} of {len(gallery)} prompts were left out, so that this page stays below "
+        f"{LARGEST / 1e6:.0f} MB: {len(clips)} files of {size:.1f} MB, in {clips[0].parent.name}/ beside the records."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
+from rich import box, get_console
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -36,7 +36,7 @@ def table(records: Sequence[Record], *, title: str | None = None, roomy: bool = 
 
 def print_table(records: Sequence[Record], *, title: str | None = None, console: Console | None = None) -> None:
     """Print the table of some records, in the room that the terminal has."""
-    console = console or Console()
+    console = console or get_console()
     console.print(table(records, title=title, roomy=console.width >= ROOMY))
 
 

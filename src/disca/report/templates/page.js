@@ -21,6 +21,63 @@ function compare(a, b, button, falling) {
   return x === y ? 0 : sign * (x < y ? -1 : 1);
 }
 
+// Columns: where all of them do not fit, the main ones come first, and a button shows the others.
+const table = document.getElementById("rows");
+const more = document.getElementById("columns");
+const button = more.querySelector("button");
+const fit = () => {
+  const all = button.getAttribute("aria-pressed") === "true";
+  table.classList.remove("few");
+  const tight = table.scrollWidth > table.parentElement.clientWidth;
+  more.hidden = !table.querySelector(".more") || !(tight || all);
+  table.classList.toggle("few", tight && !all);
+};
+button.addEventListener("click", () => {
+  button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
+  fit();
+});
+addEventListener("resize", fit);
+addEventListener("beforeprint", fit);
+fit();
+
+// Light and dark: the system's choice until the button is pressed.
+const theme = document.getElementById("theme");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme || (dark.matches ? "dark" : "light")) === "dark";
+const name = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
+theme.addEventListener("click", () => {
+  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+  name();
+});
+dark.addEventListener("change", name);
+theme.hidden = false;
+name();
+
+// Points of the pictures tell what they are, to a pointer, a finger and a keyboard.
+const tip = document.getElementById("tip");
+for (const title of document.querySelectorAll("svg title")) {
+  const mark = title.parentElement;
+  const text = title.textContent;
+  title.remove(); // or the browser would tell it a second time
+  mark.setAttribute("tabindex", "0");
+  mark.setAttribute("role", "img");
+  mark.setAttribute("aria-label", text);
+  const tell = () => {
+    tip.textContent = text;
+    tip.hidden = false;
+    const box = mark.querySelector("circle").getBoundingClientRect();
+    const left = Math.min(box.right + 10, document.documentElement.clientWidth - tip.offsetWidth - 8);
+    tip.style.left = `${Math.max(8, left)}px`;
+    tip.style.top = `${Math.max(8, box.top - tip.offsetHeight - 8)}px`;
+  };
+  const hush = () => { tip.hidden = true; };
+  mark.addEventListener("pointerenter", tell);
+  mark.addEventListener("focus", tell);
+  mark.addEventListener("pointerleave", hush);
+  mark.addEventListener("blur", hush);
+}
+addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+
 // One row is one thing wherever it appears: in the table, in the pictures and among the clips.
 for (const kind of ["pointerenter", "pointerleave"]) {
   for (const part of document.querySelectorAll("[data-row]")) {
@@ -33,7 +90,7 @@ for (const kind of ["pointerenter", "pointerleave"]) {
 }
 
 // Clips: all follow one clock, which can be stopped and turned by hand.
-const controls = document.querySelector(".controls");
+const controls = document.getElementById("player");
 if (controls) {
   const play = document.getElementById("play");
   const seek = document.getElementById("seek");
