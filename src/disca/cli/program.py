@@ -16,6 +16,7 @@ from disca.cli.bench import Bench, bench
 from disca.cli.calibrate import Calibrate, calibrate
 from disca.cli.calibrate_schedule import CalibrateSchedule, calibrate_schedule
 from disca.cli.check import Check, check
+from disca.cli.demo import Demo, demo
 from disca.cli.describe import Describe, describe
 from disca.cli.encode import Encode, encode
 from disca.cli.import_ import Import, import_
@@ -35,6 +36,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "calibrate-schedule": (CalibrateSchedule, calibrate_schedule),
     "bench": (Bench, bench),
     "check": (Check, check),
+    "demo": (Demo, demo),
     "describe": (Describe, describe),
     "import": (Import, import_),
     "lab": (Lab, lab),
@@ -71,6 +73,7 @@ EXTRAS = {
     "av": "train",
     "ftfy": "train",
     "lpips": "metrics",
+    "gradio": "demo",
 }
 """Which extra of the package brings a module."""
 
