@@ -25,6 +25,13 @@ def student(shelf: Shelf) -> Model:
     return shelf.load("lab-student")
 
 
+@pytest.fixture(autouse=True)
+def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are not repeated for their seconds, which no test asks for."""
+    monkeypatch.setattr("disca.demo.runs.FEWEST", 1)
+    monkeypatch.setattr("disca.demo.runs.BRIEF", 0.0)
+
+
 @pytest.fixture
 def studio(shelf: Shelf, tmp_path: Path) -> Studio:
     return Studio(shelf=shelf, records=read([PACKAGED]), output=tmp_path / "out")

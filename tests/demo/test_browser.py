@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PICTURES = Path(os.environ.get("DISCA_SCREENSHOTS", ROOT / "build" / "screenshots"))
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+STEPS = {"lab-base": 50}
 SOON, LATER = 15_000, 120_000
 """Milliseconds after which something that should have come is missing."""
 
@@ -74,12 +75,18 @@ class Visit:
         box = self.tab.locator(f"#{what} input")
         box.click()
         self.tab.get_by_role("option", name=value, exact=True).click()
+        if what == "model":
+            self.tab.locator("#timeline-note", has_text=f"of {STEPS[value]} steps").wait_for()
 
     def write(self, what: str, value: str) -> None:
         """Words, or a number, in a field; then leave it."""
         field = self.tab.locator(f"#{what} textarea, #{what} input").first
         field.fill(value)
         field.blur()
+
+    def press(self, step: int) -> None:
+        """A step of the timeline."""
+        self.tab.locator("#timeline label", has_text=re.compile(rf"^\s*{step}\s*$")).click()
 
     def run(self) -> None:
         """Run to the end."""
@@ -139,7 +146,7 @@ def test_two_methods_on_one_prompt(visit: Visit) -> None:
     first = {name: visit.fact("apart", name) for name in ("PSNR", "relative L2")}
     visit.picture("2_disca")
     visit.choose("method", "taylor")
-    visit.tab.locator("#timeline label", has_text=re.compile("^1$")).click()
+    visit.press(1)
     visit.tab.locator("#timeline-note", has_text="5 of 8").wait_for()
     visit.run()
     plays(visit)
@@ -198,7 +205,7 @@ def test_a_phone(browser: Any, address: str) -> None:
     visit.picture("7_narrow_opened")
     visit.run()
     plays(visit)
-    visit.tab.locator("#timeline label", has_text=re.compile("^3$")).click()
+    visit.press(3)
     visit.tab.locator("#timeline-note", has_text="5 of 8").wait_for()
     assert visit.tab.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     visit.picture("8_narrow")

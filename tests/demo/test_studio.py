@@ -55,6 +55,10 @@ def test_a_run_ends_with_clips_and_numbers(views: Views, studio: Studio) -> None
         ({"seed": 2**40}, "The seed"),
         ({"subject": "/etc"}, "Unknown model"),
         ({"subject": None}, "Unknown model"),
+        ({"subject": ["lab-student"]}, "Unknown model"),
+        ({"method": {"a": 1}}, "cannot be accelerated"),
+        ({"seed": [0]}, "The seed"),
+        ({"method": "taylor", "options": {"order": {"a": []}}}, "order"),
         ({"method": "tailor"}, "cannot be accelerated"),
         ({"method": "teacache"}, "teacache needs threshold"),
         ({"method": "teacache", "options": {"threshold": 0.1, "constants": "/etc/passwd"}}, "Unknown constants"),
@@ -123,10 +127,9 @@ def test_another_prompt_is_another_of_the_lab_s(studio: Studio, form: Form) -> N
 
 def test_a_file_of_constants_is_shown_by_its_name(studio: Studio, form: Form, tmp_path: Path) -> None:
     root = Path(__file__).parents[2] / "benchmarks" / "calibrations"
-    studio.files = {"magcache.json": root / "magcache_student_8_4.json"}
-    chosen = replace(
-        form, method="magcache", options={"error": 0.3, "skips": 3, "constants": "magcache.json", "retention": 0}
-    )
+    name = "magcache_student_8_4.json"
+    studio.files = {name: root / name}
+    chosen = replace(form, method="magcache", options={"error": 0.3, "skips": 3, "constants": name, "retention": 0})
     *_, view = studio.run("a tab", chosen)
     assert view.result is not None, view.status
-    assert "magcache.json" in view.result and str(root) not in view.result and "calibrations" not in view.result
+    assert name in view.result and str(root) not in view.result and "calibrations" not in view.result

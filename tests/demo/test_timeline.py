@@ -25,6 +25,11 @@ def test_any_number_of_steps_has_a_beginning(steps: int) -> None:
     assert timeline("taylor", {"full_steps": beginning(steps)}, steps).full == beginning(steps)
 
 
+@pytest.mark.parametrize("pressed", [None, 5, "0 2", [None, "2", 1.5, [], {}], {"a": 1}])
+def test_what_is_no_list_of_steps_presses_nothing(pressed: Any) -> None:
+    assert clicked(pressed, 8) == (0,)
+
+
 def test_a_bundle_says_how_to_begin() -> None:
     assert beginning(20, (Schedule(20, (0, 3, 9)),)) == (0, 3, 9)
     assert beginning(8, (Schedule(20, (0, 3, 9)),)) == (0, 2, 4, 7)

@@ -73,8 +73,8 @@ def _beginning(schedules: Any, steps: Any) -> tuple[int, ...]:
 
 def _clicked(form: Form) -> tuple[int, ...]:
     try:
-        return clicked(form.full or (), wishes.steps(form.steps))
-    except (ValueError, TypeError):
+        return clicked(form.full, wishes.steps(form.steps))
+    except ValueError:
         return (0,)
 
 

@@ -60,8 +60,8 @@ def options_of(method: str, files: Mapping[str, Path] | None = None) -> tuple[Op
     Raises:
         ValueError: nobody knows the method.
     """
-    if method not in METHODS:
-        raise ValueError(unknown("method", method, METHODS))
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(unknown("method", str(method)[:40], METHODS))
     known = {field.name for field in fields(MethodOptions)} - {"full_steps"}
     return tuple(_option(method, name, files or {}) for name in METHODS[method].options if name in known)
 

@@ -20,7 +20,8 @@ LEAD = (
 )
 MASTHEAD = f'<header class="masthead"><h1>Full and accelerated, side by side</h1><p>{LEAD}</p></header>'
 HELLO = "Choose what to sample, and run it."
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "preprocess": False}
+"""Of all events. Nothing is looked at by gradio, whose choices may lag behind: the studio says what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)

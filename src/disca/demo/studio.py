@@ -91,7 +91,7 @@ class Studio:
             )
         options = given(form.method, form.options, self.files)
         if takes_full_steps(form.method) and not is_counted(form.method, options):
-            options["full_steps"] = clicked(form.full or (), steps)
+            options["full_steps"] = clicked(form.full, steps)
         return options
 
     def timeline(self, form: Form) -> Timeline:

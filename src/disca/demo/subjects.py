@@ -76,7 +76,7 @@ class Shelf:
         self._loaded: tuple[str, Model] | None = None
 
     def __getitem__(self, name: Any) -> Subject:
-        if name not in self.subjects:
+        if not isinstance(name, str) or name not in self.subjects:
             raise ValueError(unknown("model", str(name)[:80], self.subjects))
         return self.subjects[name]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +51,10 @@ def is_counted(method: str, options: Mapping[str, Any]) -> bool:
     return options.get("every") is not None or (takes_full_steps(method) and options.get("threshold") is not None)
 
 
-def clicked(full: Iterable[Any], steps: int) -> tuple[int, ...]:
+def clicked(full: Any, steps: int) -> tuple[int, ...]:
     """Full steps from what is pressed on a timeline: in order, within the run, the first always among them."""
-    numbers = {int(step) for step in full}
-    return tuple(sorted({0, *(step for step in numbers if 0 <= step < steps)}))
+    pressed = full if isinstance(full, list | tuple) else ()
+    return tuple(sorted({0, *(int(step) for step in pressed if isinstance(step, int) and 0 <= step < steps)}))
 
 
 def beginning(steps: int, schedules: Sequence[Schedule] = ()) -> tuple[int, ...]:
