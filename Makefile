@@ -8,11 +8,12 @@ FIND_PYTHON := for name in python3.11 python3.12 python3.13 python3; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$name; break; fi; done
 PYTHON ?= $(shell $(FIND_PYTHON))
 
-.PHONY: help install quickstart test lint format check-long docs clean
+.PHONY: help install quickstart demo test lint format check-long chromium docs clean
 
 help:
 	@echo "make install     set up .venv with the tested versions"
 	@echo "make quickstart  accelerate a small text-to-video model on this machine, look at quickstart/index.html"
+	@echo "make demo        open a page to try it on"
 	@echo "make test        the tests, without the long ones"
 	@echo "make check-long  the tests that take minutes"
 	@echo "make docs        the documents as a site, in site/index.html"
@@ -32,10 +33,20 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP)
 	$(BIN)/disca lab show --output quickstart
 
+demo: $(STAMP)
+	$(BIN)/disca demo
+
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not long"
 
-check-long: docs
+# Pages are tested in the system's Chromium, which is installed where that is allowed.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; } || { \
+		echo "The long tests open pages in Chromium, and there is none. As root: apt-get install chromium"; exit 1; }
+
+check-long: docs chromium
 	$(BIN)/python -m pytest -m long
 
 docs: $(STAMP)

@@ -77,13 +77,13 @@ class Model:
         return [part for part in (getattr(self.pipe, name, None) for name in names) if part is not None]
 
 
-def with_bundle(model: Model, folder: str | Path) -> Model:
-    """The model with a bundle's student, second time and predictor.
+def with_bundle(model: Model, bundle: Bundle | str | Path) -> Model:
+    """The model with the student, second time and predictor of a bundle, or of one in a folder.
 
     Raises:
         ValueError: the folder is no bundle.
     """
-    bundle = Bundle.from_pretrained(folder)
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.from_pretrained(bundle)
     student = bundle.second_time is not None or model.student
     return replace(model, bundle=bundle, predictor=bundle.predictor or model.predictor, student=student)
 
@@ -103,6 +103,8 @@ def from_folder(folder: str | Path, *, dtype: str = "", device: str = "") -> Mod
         raise ValueError(f"{folder} holds no diffusers pipeline: it has no model_index.json.")
     if dtype and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ValueError(f"{dtype!r} is no dtype of torch. Use float32, bfloat16 or float16.")
-    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype or "float32"))
+    pipe = DiffusionPipeline.from_pretrained(
+        folder, torch_dtype=getattr(torch, dtype or "float32"), use_safetensors=True
+    )
     pipe.set_progress_bar_config(disable=True)
     return Model(pipe=pipe.to(device) if device else pipe)

@@ -64,13 +64,21 @@ Gauge = Callable[[], int]
 """A number that can be read at any time, such as the operations so far."""
 
 
-def sample(trial: Trial, pairs: Pairs, *, steps: int | None = None, gauge: Gauge | None = None) -> Call:
+def sample(
+    trial: Trial,
+    pairs: Pairs,
+    *,
+    steps: int | None = None,
+    gauge: Gauge | None = None,
+    each: Callable[[int], None] | None = None,
+) -> Call:
     """Sample one batch.
 
     Args:
         steps: for a short plain run, to warm up or to count by.
         gauge: is read where the loop begins and where it ends, into ``facts["gauge"]``; by default it tells the memory
             of the CUDA device.
+        each: is told the number of each step when it is done. What it raises ends the run.
     """
     count, policy = (trial.steps, trial.policy) if steps is None else (steps, ())
     with ExitStack() as undo:
@@ -79,6 +87,7 @@ def sample(trial: Trial, pairs: Pairs, *, steps: int | None = None, gauge: Gauge
         driver = attached(trial.model, policy, count)
         run = undo.enter_context(driver)
         watch = undo.enter_context(_watch(trial.model, gauge or cuda_gauge()))
+        watch.each = each
         frames = _call(trial.model, pairs, count, watch)
     assert watch.latents is not None, "the pipeline gave no latents at the end of a step"
     facts = {"clips": len(pairs), **watch.facts(), **_did(run.summary())}
@@ -97,6 +106,7 @@ class _Watch:
     """Marks when the transformer is first called, when the loop ends, and when the pixels are there."""
 
     gauge: Gauge | None
+    each: Callable[[int], None] | None = None
     read: list[int] = field(default_factory=list)
     begun: float = 0.0
     first: float | None = None
@@ -115,6 +125,8 @@ class _Watch:
             synchronize()
             self.looped, self.latents = perf_counter(), tensors["latents"]
             self._read()
+        if self.each is not None:
+            self.each(step)
         return {}
 
     def _read(self) -> None:

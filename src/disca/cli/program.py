@@ -16,6 +16,7 @@ from disca.cli.calibrate_schedule import CalibrateSchedule, calibrate_schedule
 from disca.cli.card import Card, card
 from disca.cli.check import Check, check
 from disca.cli.completion import completion
+from disca.cli.demo import Demo, demo
 from disca.cli.describe import Describe, describe
 from disca.cli.encode import Encode, encode
 from disca.cli.import_ import Import, import_
@@ -40,6 +41,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], Result | None]]] = {
     "calibrate-schedule": (CalibrateSchedule, calibrate_schedule),
     "bench": (Bench, bench),
     "check": (Check, check),
+    "demo": (Demo, demo),
     "describe": (Describe, describe),
     "import": (Import, import_),
     "card": (Card, card),
@@ -84,6 +86,7 @@ EXTRAS = {
     "av": "train",
     "ftfy": "train",
     "lpips": "metrics",
+    "gradio": "demo",
 }
 """Which extra of the package brings a module."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -76,12 +76,15 @@ def charts(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     return [(name, pictures) for name, pictures in found if pictures]
 
 
-def frontier(records: Sequence[Record], *, measure: str = "relative_l2", across: str = "speedup") -> str:
+def frontier(
+    records: Sequence[Record], *, measure: str = "relative_l2", across: str = "speedup", aside: Collection[str] = ()
+) -> str:
     """Speed-up, or the share of operations that is saved (to the right), against ``relative_l2`` or ``psnr`` (up is
     closer) as an SVG element.
 
     Rows that measure their distance to another reference than most do not compare, and are left out, as are rows
-    without a finite value. Returns an empty string when fewer than two rows remain.
+    without a finite value. Rows named in ``aside`` are drawn, but neither lead nor lie on the line of those that do.
+    Returns an empty string when fewer than two rows remain.
     """
     if measure not in ("relative_l2", "psnr"):
         raise ValueError(f"A frontier shows 'relative_l2' or 'psnr', not {measure!r}.")
@@ -93,7 +96,8 @@ def frontier(records: Sequence[Record], *, measure: str = "relative_l2", across:
         return ""
     axis, up = _axis_of_speed(points), _axis_of_closeness(points, falling=measure == "relative_l2")
     title, name = _column(measure).title, CHEAPER[across]
-    return _svg(points, axis, up, title=f"{name} against {title}", heading=f"{title}, closer is up", foot=name)
+    leading = best([point for point in points if point.name not in aside], falling=measure == "relative_l2")
+    return _svg(points, leading, axis, up, title=f"{name} against {title}", heading=f"{title}, closer is up", foot=name)
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
@@ -161,16 +165,17 @@ def _axis_of_closeness(points: Sequence[Point], *, falling: bool) -> Axis:
     return Axis(low - room, high + room, HEIGHT - BOTTOM, TOP)
 
 
-def _svg(points: Sequence[Point], across: Axis, up: Axis, *, title: str, heading: str, foot: str) -> str:
-    falling = up.start < up.end
-    line = " ".join(f"{across.place(p.x):.1f},{up.place(p.y):.1f}" for p in best(points, falling=falling))
+def _svg(
+    points: Sequence[Point], leading: Sequence[Point], across: Axis, up: Axis, *, title: str, heading: str, foot: str
+) -> str:
+    line = " ".join(f"{across.place(p.x):.1f},{up.place(p.y):.1f}" for p in leading)
     parts = [
         f'<svg class="frontier" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
         *_grid(across, up),
         f'<text class="axis-name" x="{LEFT}" y="12">{escape(heading)}</text>',
         f'<text class="axis-name" x="{WIDTH}" y="{HEIGHT - 6}" text-anchor="end">{escape(foot)}</text>',
         f'<polyline class="best" points="{line}"/>',
-        *_marks(points, across, up, {point.name for point in best(points, falling=falling)}),
+        *_marks(points, across, up, {point.name for point in leading}),
         "</svg>",
     ]
     return "\n".join(parts)
