@@ -66,28 +66,23 @@ class Variant:
 
 _AUTHORS = {"objective.residual": "none", "objective.init": "random"}
 _TAIL = {"objective.cached": "tail"}
+_LINE = {"objective.residual": "line", "objective.timed": True}
 VARIANTS = {
     "official": Variant("the authors' layout and pairs", {**_AUTHORS, "objective.pairs": "same_noise"}),
-    "rollouts": Variant("the authors' layout on rollouts", _AUTHORS),
-    "change": Variant("a change of the cache, blocks from the host"),
-    "slope": Variant("and the slope", {"objective.history": 2}),
-    "line": Variant("a change of the line", {"objective.history": 2, "objective.residual": "line"}),
-    "timed": Variant("a change of the cache, told the times", {"objective.timed": True}),
-    "tail": Variant("the tail's two blocks", _TAIL),
-    "tail_timed": Variant("the tail's two blocks, told the times", {**_TAIL, "objective.timed": True}),
-    "tail_slope": Variant(
-        "the tail's two blocks, the times and the slope", {**_TAIL, "objective.timed": True, "objective.history": 2}
-    ),
-    "tail_line": Variant(
-        "the tail's two blocks, the times and the line",
-        {**_TAIL, "objective.timed": True, "objective.history": 2, "objective.residual": "line"},
-    ),
-    "last": Variant("the last block, told the times", {**_TAIL, "objective.timed": True, "objective.blocks": 1}),
+    "rollouts": Variant("the authors' layout, rollouts", _AUTHORS),
+    "change": Variant("change of the output"),
+    "change_timed": Variant("change of the output, timed", {"objective.timed": True}),
+    "change_line": Variant("change of the output along a line, timed", _LINE),
+    "tail": Variant("the last two blocks", _TAIL),
+    "tail_timed": Variant("the last two blocks, timed", {**_TAIL, "objective.timed": True}),
+    "tail_line": Variant("the last two blocks along a line, timed", {**_TAIL, **_LINE}),
+    "last_line": Variant("the last block along a line, timed", {**_TAIL, **_LINE, "objective.blocks": 1}),
     "last_lora": Variant(
-        "the last block with a LoRA, told the times",
-        {**_TAIL, "objective.timed": True, "objective.blocks": 1, "lora.rank": 8},
+        "the last block along a line, timed, as a LoRA of rank 8",
+        {**_TAIL, **_LINE, "objective.blocks": 1, "lora.rank": 8, "optimiser.lr": 5e-3},
     ),
 }
+FINALISTS = ("official", "rollouts", "change", "tail_line", "last_line", "last_lora")
 
 
 @dataclass(frozen=True)
@@ -96,10 +91,10 @@ class Options:
 
     runs: Path = Path("runs/predictors")
     """Folder of the runs."""
-    only: tuple[str, ...] = tuple(VARIANTS)
+    only: tuple[str, ...] = FINALISTS
     """Which networks."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    budget: float = 22.4
+    budget: float = 11.2
     """10^12 operations for each network."""
     pairs: int = 120
     """Held-out pairs of prompt and noise."""

@@ -60,7 +60,6 @@ PREDICTORS: dict[str, dict[str, Any]] = {
         "depth": 1,
         "cached": "tail",
         "residual": "line",
-        "history": 2,
         "timed": True,
         "init": "host",
     },

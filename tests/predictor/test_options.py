@@ -16,7 +16,7 @@ from disca.caching.gates import Given
 from disca.caching.learned import Learned
 from disca.caching.policy import Policy, Rule
 from disca.caching.polynomials import Taylor
-from disca.caching.sites import Span
+from disca.caching.sites import Span, Trunk
 from disca.features import Features, History
 from disca.predictor.network import Predictor
 from tests.families import FAMILIES, redraw
@@ -24,7 +24,7 @@ from tests.predictor.test_families import Heard
 
 FULL = (0, 1, 4)
 TIMES = (1.0, 0.9, 0.7, 0.6, 0.3, 0.1)
-EVERYTHING: dict[str, Any] = {"residual": "line", "history": 2, "timed": True}
+EVERYTHING: dict[str, Any] = {"residual": "line", "timed": True}
 
 
 @torch.no_grad()
@@ -40,23 +40,26 @@ def ruled(where: Any, how: Any) -> Policy:
     return (Rule(where, Given(FULL, len(TIMES)), how),)
 
 
+@pytest.mark.parametrize("residual", ["cache", "line"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_copies_of_the_tail_start_as_the_host_s_own_on_what_entered_them(name: str) -> None:
-    host = FAMILIES[name].transformer()
-    predictor = Predictor.from_host(
-        host, depth=1, residual="cache", cached="tail", timed=True, history=2, init="host"
-    ).eval()
-    found = sampled(host, name, disca.disca(predictor, full_steps=FULL))
-    assert torch.equal(found, sampled(host, name, ruled(Span(0, -1), Reuse())))
-    assert not torch.allclose(found, sampled(host, name, disca.reuse(full_steps=FULL)))
+def test_a_change_starts_as_reuse_of_what_is_kept(name: str, residual: Any) -> None:
+    """Of the output, or of what entered the last block, which then runs on it under the time of now."""
+    host, plain = FAMILIES[name].transformer(), {}
+    for cached, where in (("output", Trunk()), ("tail", Span(0, -1))):
+        options: dict[str, Any] = {"cached": cached, "residual": residual, "timed": True}
+        predictor = Predictor.from_host(host, depth=1, init="host", **options).eval()
+        plain[cached] = sampled(host, name, ruled(where, Reuse()))
+        assert torch.equal(sampled(host, name, disca.disca(predictor, full_steps=FULL)), plain[cached])
+    assert not torch.allclose(plain["output"], plain["tail"])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_change_of_a_line_starts_as_the_line(name: str) -> None:
-    host = FAMILIES[name].transformer()
-    line = Taylor(1, variable="time")
-    for cached, where in (("output", Span(0, None)), ("tail", Span(0, -1))):
+def test_a_line_that_rises_in_full_is_taylor_s_in_time(name: str) -> None:
+    host, line = FAMILIES[name].transformer(), Taylor(1, variable="time")
+    for cached, where in (("output", Trunk()), ("tail", Span(0, -1))):
         predictor = Predictor.from_host(host, depth=1, cached=cached, init="host", **EVERYTHING).eval()
+        for rise in {id(one): one for one in predictor._each("rise")}.values():
+            nn.init.ones_(rise[2].bias)
         found = sampled(host, name, disca.disca(predictor, full_steps=FULL))
         torch.testing.assert_close(found, sampled(host, name, ruled(where, line)), rtol=1e-4, atol=1e-5)
 
@@ -77,18 +80,22 @@ def forecast(predictor: Predictor, heard: Heard, past: History | None) -> Featur
         return predictor(heard.current, heard.cached, heard.conditioning, past)
 
 
-def test_the_names_of_families_are_those_of_the_table() -> None:
-    assert {"hunyuan_video", "wan", "hunyuan_video_15"} <= set(FAMILIES)
-
-
-@pytest.mark.parametrize("residual", ["none", "cache"])
-@pytest.mark.parametrize("more", [{"timed": True}, {"history": 2}, {"timed": True, "history": 2}])
-def test_what_is_added_starts_as_if_it_were_not_there(heard: Heard, more: Any, residual: Any) -> None:
-    plain = redraw(Predictor.from_host(heard.host, depth=1, residual=residual))
-    richer = Predictor.from_host(heard.host, depth=1, residual=residual, **more).eval()
+@pytest.mark.parametrize("cached", ["output", "tail"])
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        ({"residual": "none"}, {"timed": True}),
+        ({"residual": "cache"}, {"timed": True}),
+        ({"residual": "cache"}, {"residual": "line"}),
+        ({"residual": "cache"}, {"residual": "line", "timed": True}),
+    ],
+)
+def test_what_is_added_starts_as_if_it_were_not_there(heard: Heard, options: Any, more: Any, cached: Any) -> None:
+    plain = redraw(Predictor.from_host(heard.host, depth=1, cached=cached, **options))
+    richer = Predictor.from_host(heard.host, depth=1, cached=cached, **{**options, **more}).eval()
     missing, unexpected = richer.load_state_dict(plain.state_dict(), strict=False)
     assert missing and not unexpected
-    assert all(name.startswith(("timing", "slope")) for name in missing)
+    assert all(name.startswith(("timing", "rise")) for name in missing)
     past = history(heard)
     torch.testing.assert_close(forecast(richer, heard, past), forecast(plain, heard, None))
     assert not torch.allclose(forecast(redraw(richer), heard, past)[0], forecast(plain, heard, None)[0])
@@ -147,8 +154,7 @@ def test_the_authors_layout_is_stored_as_it_was(heard: Heard) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"residual": "line"}, "wants history=2"),
-        ({"history": 3}, "1 or 2, not 3"),
+        ({"residual": "slope"}, "residual"),
         ({"cached": "input"}, "cached"),
         ({"cached": "tail", "depth": 4}, "too few to copy 4"),
     ],

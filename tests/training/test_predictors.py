@@ -30,13 +30,12 @@ from tests.training.test_stages import conditioned, task
 
 SCHEDULE = Schedule(6, (0, 1, 4))
 LISTS = {"steps": (6,), "full_steps": ((0, 1, 4),), "shares": (1.0,), "random": 0.0}
-LINE = {"history": 2, "residual": "line", "timed": True}
+LINE = {"residual": "line", "timed": True}
 MAKES: dict[str, dict[str, Any]] = {
     "official": {"residual": "none", "init": "random"},
-    "same_noise": {"pairs": "same_noise", "history": 2},
+    "same_noise": {"pairs": "same_noise", "residual": "line"},
     "cache": {},
-    "slope": {"history": 2},
-    "line": {"history": 2, "residual": "line"},
+    "line": {"residual": "line"},
     "timed": {"timed": True},
     "tail": {"cached": "tail"},
     "tail_line": {"cached": "tail", **LINE},

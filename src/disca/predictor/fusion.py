@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,25 +27,22 @@ class Fusion(nn.Sequential):
         current: Tensor,
         cached: Tensor,
         scale: Tensor | None = None,
-        slope: tuple[Tensor, Tensor] | None = None,
         shift: Tensor | None = None,
     ) -> Tensor:
         """The same with ``cached / scale`` where there is a ``scale`` ``[width]``; weights are divided, not tokens.
-        ``slope`` is a third input with its weight ``[width, width]``, ``shift`` ``[batch, width]`` joins before the
-        SiLU."""
+        ``shift`` ``[batch, width]`` joins before the SiLU."""
         both, _, last = self
         assert isinstance(both, nn.Linear)
         of_current, of_cached = both.weight.tensor_split(2, dim=1)  # spares a copy of both inputs side by side
-        inputs = [(cached, of_cached)] if slope is None else [(cached, of_cached), slope]
-        fused = torch.addmm(both.bias, current.flatten(0, 1), of_current.T)  # in 3 dimensions a bias may cost a pass
-        for tokens, weight in inputs:
-            weight = weight if scale is None else weight / scale
-            alone = not torch.is_grad_enabled() and fused.dtype == tokens.dtype == weight.dtype  # not under autocast
-            fused = torch.addmm(fused, tokens.flatten(0, 1), weight.T, out=fused if alone else None)
-        fused = fused.view_as(current)
+        if scale is not None:
+            of_cached = of_cached / scale
+        now, then = current.flatten(0, 1), cached.flatten(0, 1)  # a bias on three dimensions may cost a pass of its own
+        fused = torch.addmm(both.bias, now, of_current.T)
+        alone = not torch.is_grad_enabled() and fused.dtype == then.dtype == of_cached.dtype  # not under autocast
+        fused = torch.addmm(fused, then, of_cached.T, out=fused if alone else None).view_as(current)
         if shift is not None:
             fused = fused + shift[:, None].to(fused.dtype)
-        return last(F.silu(fused, inplace=not torch.is_grad_enabled()))
+        return last(F.silu(fused, inplace=alone))
 
 
 class OfTimes(nn.Sequential):
@@ -73,14 +71,13 @@ def column(value: float | Tensor, like: Tensor) -> Tensor:
     return torch.full((len(like), 1), value, device=like.device, dtype=torch.float32)
 
 
-def onward(cached: Features, history: History | None, mix: list[Tensor | None]) -> Features:
-    """The line through the last two full steps, where there were two; ``mix`` ``[batch, width]`` is what its rise
-    counts more than 1, channel by channel, so that -1 is reuse."""
-    if history is None or not history.slope:
+def onward(cached: Features, history: History, rises: Sequence[Tensor]) -> Features:
+    """Along the line through the last two full steps, where there were two; ``rises`` ``[batch, width]`` say how far,
+    channel by channel: 0 is reuse, 1 the line."""
+    if not history.slope:
         return cached
-    rise = column(history.gap, cached[0])
-    weights = (rise if more is None else rise * (1 + more.float()) for more in mix)
-    streams = zip(cached, history.slope, weights, strict=True)
+    gap = column(history.gap, cached[0])
+    streams = zip(cached, history.slope, (gap * rise.float() for rise in rises), strict=True)
     return tuple((kept.float() + weight[:, None] * slope.float()).to(kept.dtype) for kept, slope, weight in streams)
 
 

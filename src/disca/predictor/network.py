@@ -44,16 +44,16 @@ class Predictor(Companion):
     - the output is cached: ``kept + scale * gate(blocks(fusion(current, kept / scale)))``;
     - the tail's input is: ``blocks(kept + scale * fusion(current, kept / scale))``.
 
-    With ``residual="line"``, the line through the last two full steps is in the place of ``kept +``, in time, its rise
-    weighted for each channel by what is learned of the times, 1 at first.
+    With ``residual="line"``, what is added to goes along the line through the last two full steps, in time: ``kept +
+    rise * gap * slope``, where ``rise`` is learned of the times for each channel, 0 at first. After one full step only
+    it is what is kept.
 
-    ``history=2`` gives the fusion the slope of what is kept as well, and ``timed=True`` the times: of now, since the
-    last full step, and between that and the one before. Both start as if they were not there. Where there was one
-    full step only, the slope is zero.
+    ``timed=True`` tells the fusion the times: of now, since the last full step, and between that and the one before.
+    It starts as if it were not told.
 
-    Parameters: ``fusion_mlp``, ``gate``, ``slope``, ``timing`` and ``rise`` for both streams, or one each with the
-    endings ``_img`` and ``_txt`` where the host's family is fused apart (:attr:`disca.adapters.Adapter.fuse_jointly`),
-    and ``blocks``.
+    Parameters: ``fusion_mlp``, ``gate``, ``timing`` and ``rise`` for both streams, or one each with the endings
+    ``_img`` and ``_txt`` where the host's family is fused apart (:attr:`disca.adapters.Adapter.fuse_jointly`), and
+    ``blocks``.
     """
 
     kind: ClassVar[str] = "predictor"
@@ -71,21 +71,22 @@ class Predictor(Companion):
         depth: int = 2,
         residual: Residual = "none",
         cached: Cached = "output",
-        history: int = 1,
         timed: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(host, depth, residual, cached, history)
+        _check_options(host, depth, residual, cached)
         block_class, self._widths = import_block(block), self.adapter.widths(host_config)
         self._names = translation(conditioning, block_class, self.adapter)
         self._repeated_blocks = [block_class.__name__]  # what compile_repeated_blocks() compiles
-        self.wants = Wants(tail=depth if cached == "tail" else 0, history=history, times=timed or history > 1)
+        self.wants = Wants(
+            tail=depth if cached == "tail" else 0,
+            history=2 if residual == "line" else 1,
+            times=timed or residual == "line",
+        )
         self._add("fusion_mlp", Fusion)
         self.blocks = nn.ModuleList(
             build_block(block_class, host_config, self.adapter, last=index == depth - 1) for index in range(depth)
         )
-        if history > 1:
-            self._add("slope", lambda width: zeroed(nn.Linear(width, width, bias=False)))
         if timed:
             self._add("timing", lambda width: OfTimes(2 * width))
         if residual == "line":
@@ -104,7 +105,6 @@ class Predictor(Companion):
         stack: str | None = None,
         residual: Residual = "none",
         cached: Cached = "output",
-        history: int = 1,
         timed: bool = False,
         init: Init = "random",
     ) -> Predictor:
@@ -135,7 +135,6 @@ class Predictor(Companion):
                 depth=depth,
                 residual=residual,
                 cached=cached,
-                history=history,
                 timed=timed,
             )
         if init == "host":
@@ -204,20 +203,16 @@ class Predictor(Companion):
         """What the fusion makes of its inputs."""
         count = len(cached)
         scales = self._scales if scaled else [None] * count
-        slopes: list[Any] = [None] * count
-        if self.config.history > 1 and history is not None and history.slope:
-            slopes = [(s, layer.weight) for s, layer in zip(history.slope, self._each("slope"), strict=True)]
         told = self._of_times("timing", history, cached)
         shifts, gains = zip(*((None, None) if one is None else one.chunk(2, dim=1) for one in told), strict=True)
-        inputs = zip(self._each("fusion_mlp"), current, cached, scales, slopes, shifts, strict=True)
+        inputs = zip(self._each("fusion_mlp"), current, cached, scales, shifts, strict=True)
         fused = [fusion(*given) for fusion, *given in inputs]
         return tuple(one if gain is None else one * (1 + gain[:, None]) for one, gain in zip(fused, gains, strict=True))
 
     def _base(self, cached: Features, history: History | None) -> Features:
         """What is forecast without the network."""
-        if self.config.residual == "cache":
-            return cached
-        return onward(cached, history, self._of_times("rise", history, cached))
+        rises = [rise for rise in self._of_times("rise", history, cached) if rise is not None]
+        return onward(cached, history, rises) if history is not None and rises else cached
 
     def _of_times(self, name: str, history: History | None, like: Features) -> list[Tensor | None]:
         """What the networks of that name say of the times, for each stream; None where there are none."""
@@ -261,7 +256,7 @@ class Predictor(Companion):
         return [self.get_submodule(name + ending) for ending in self._streams]
 
 
-def _check_options(host: str, depth: int, residual: str, cached: str, history: int) -> None:
+def _check_options(host: str, depth: int, residual: str, cached: str) -> None:
     if host not in ADAPTERS:
         raise ValueError(f"{unknown('host', host, ADAPTERS)} Describe its family with disca.adapters.describe() first.")
     for kind, given, known in (
@@ -272,10 +267,6 @@ def _check_options(host: str, depth: int, residual: str, cached: str, history: i
             raise ValueError(unknown(kind, given, known))
     if not 1 <= depth <= MOST_BLOCKS:
         raise ValueError(f"A predictor has one to {MOST_BLOCKS} blocks, not {depth}.")
-    if history not in (1, 2):
-        raise ValueError(f"A predictor hears of the last full step, or of two: history is 1 or 2, not {history}.")
-    if residual == "line" and history != 2:
-        raise ValueError("A line goes through two full steps: residual='line' wants history=2.")
 
 
 def _scaled(gate: nn.Module, scale: Tensor, change: Tensor) -> Tensor:

@@ -40,7 +40,6 @@ class Fit:
     blocks: int = 2
     residual: Residual = "cache"
     cached: Cached = "output"
-    history: int = 1
     timed: bool = False
     init: Init = "host"
     """What the predictor is made of; see :class:`disca.predictor.network.Predictor`. A recipe with ``lora.rank`` trains
@@ -213,7 +212,6 @@ class FitTask:
                 depth=options.blocks,
                 residual=options.residual,
                 cached=options.cached,
-                history=options.history,
                 timed=options.timed,
                 init=options.init,
             )
