@@ -152,6 +152,7 @@ def frozen_features(
     places = sorted({min(int(depth * len(blocks)), len(blocks) - 1) for depth in depths})
     found: list[Tensor] = []
 
+    @torch.compiler.disable  # what is raised inside of a compiled block would not come out of it
     def hear(block: nn.Module, args: Any, returned: Any) -> None:
         hidden = adapter.features(returned)[0]
         found.append(hidden.transpose(1, 2).unflatten(2, grid_of(one.transformer, x)))
