@@ -29,9 +29,7 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         if not len(self.points) == len(self.full) == len(self.distance) > 1:
-            raise ValueError(
-                f"The trajectory {self.name!r} needs a point, a kind and a distance for each step."
-            )
+            raise ValueError(f"The trajectory {self.name!r} needs a point, a kind and a distance for each step.")
 
 
 @dataclass(frozen=True, kw_only=True)
