@@ -77,6 +77,7 @@ for (const title of document.querySelectorAll("svg title")) {
     place();
   };
   const hush = () => {
+    if (told !== mark) return; // another one took over, such as by the Tab key
     told = null;
     tip.hidden = true;
   };
