@@ -8,13 +8,14 @@ FIND_PYTHON := for name in python3.11 python3.12 python3.13 python3; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$name; break; fi; done
 PYTHON ?= $(shell $(FIND_PYTHON))
 
-.PHONY: help install quickstart test lint format check-long clean
+.PHONY: help install quickstart test lint format check-long docs clean
 
 help:
 	@echo "make install     set up .venv with the tested versions"
 	@echo "make quickstart  accelerate a small text-to-video model on this machine, look at quickstart/index.html"
 	@echo "make test        the tests, without the long ones"
 	@echo "make check-long  the tests that take minutes"
+	@echo "make docs        the documents as a site, in site/index.html"
 	@echo "make lint        style, types and the direction of imports"
 	@echo "make format      rewrite the files in the project's style"
 	@echo "make clean       remove .venv and caches; keeps runs/ and quickstart/"
@@ -34,8 +35,11 @@ quickstart: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not long"
 
-check-long: $(STAMP)
+check-long: docs
 	$(BIN)/python -m pytest -m long
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests
@@ -48,5 +52,5 @@ format: $(STAMP)
 	$(BIN)/ruff format src tests
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src tests \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +

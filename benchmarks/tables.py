@@ -1,7 +1,8 @@
 """Write the tables of README and docs from the records: `python benchmarks/tables.py`, or `--check` to compare only.
 
 A table stands between `<!-- records: FILE COLUMN... -->` and `<!-- end -->`; FILE is in benchmarks/records. `FILE:RUN`
-takes the rows that are compared with that full run, ordered by what they cost.
+takes the rows that are compared with that full run, ordered by what they cost. `<!-- seeds: FILE:RUN COLUMN... -->`
+makes one row of those that differ in their training seed only: mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 from disca.records import Record, read
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md")
-PATTERN = re.compile(r"(<!-- records: (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = ("README.md", "docs/results.md", "docs/comparison.md")
+PATTERN = re.compile(r"(<!-- (records|seeds): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def spread(record: Record, name: str, digits: int, scale: float = 1.0) -> str:
@@ -29,8 +31,14 @@ def spread(record: Record, name: str, digits: int, scale: float = 1.0) -> str:
     return f"{text} ({low:.{digits}f}–{high:.{digits}f})"
 
 
+def label(record: Record) -> str:
+    """What a row is called; measured constants by three digits, and their file, which the record names, left out."""
+    text = re.sub(r", constants='[^']*'", "", record.extra.get("label", record.name))
+    return re.sub(r"\d+\.\d{4,}", lambda found: f"{float(found[0]):.3g}", text)
+
+
 COLUMNS = {
-    "method": ("", lambda r: r.extra.get("label", r.name)),
+    "method": ("", label),
     "full": ("full steps", lambda r: " ".join(map(str, r.full_steps)) if len(r.full_steps) < r.steps else "all"),
     "evaluations": ("evaluations", lambda r: str(r.transformer_evaluations)),
     "seconds": ("s / clip", lambda r: f"{r.seconds:.3f}" if r.seconds else ""),
@@ -50,23 +58,68 @@ COLUMNS = {
 }
 
 
+SEEDED = {
+    "l2": ("relative L2", 3, lambda r: r.relative_l2),
+    "psnr": ("PSNR, dB", 1, lambda r: r.psnr),
+    "semantics": ("all three right, %", 1, lambda r: 100 * r.semantic_accuracy),
+    "frechet": ("Fréchet", 2, lambda r: r.frechet),
+    "motion": ("motion, px", 2, lambda r: r.extra["amplitude"]),
+    "gflops": ("GFLOP", 1, lambda r: r.flops / 1e9),
+}
+
+
+def rows_of(file: str, run: str) -> list[Record]:
+    """Rows of a file; only those that are compared with a full run, and that run, where one is named."""
+    rows = read(ROOT / "benchmarks" / "records" / file)
+    if not run:
+        return rows
+    own = [row for row in rows if run in (row.name, row.reference) or f"{run}_batch1" in (row.name, row.reference)]
+    return sorted(own, key=lambda row: (-row.transformer_evaluations, row.relative_l2 or 0.0))
+
+
 def table(file: str, columns: list[str]) -> str:
     """One table in Markdown, with a link to its records."""
-    file, _, run = file.partition(":")
-    rows = read(ROOT / "benchmarks" / "records" / file)
-    if run:
-        own = [row for row in rows if run in (row.name, row.reference) or f"{run}_batch1" in (row.name, row.reference)]
-        rows = sorted(own, key=lambda row: (-row.transformer_evaluations, row.relative_l2 or 0.0))
+    rows = rows_of(*file.split(":"), *[""] * (":" not in file))
     lines = [
         "| " + " | ".join(COLUMNS[name][0] for name in columns) + " |",
         "|" + "---|" + "--:|" * (len(columns) - 1),
         *("| " + " | ".join(COLUMNS[name][1](row) for name in columns) + " |" for row in rows),
     ]
-    about = rows[0]
-    said = f"{len(about.seeds)} pairs of held-out prompt and noise"
+    return "\n".join([*lines, "", about(rows, file.partition(":")[0])]) + "\n"
+
+
+def seeds(file: str, columns: list[str]) -> str:
+    """One table in which a row is all seeds of a variant."""
+    rows = rows_of(*file.split(":"), *[""] * (":" not in file))
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for row in rows:
+        name = row.extra.get("variant") or re.sub(r",? \d+ (plain |full )?steps$", "", label(row))
+        groups.setdefault((name, row.steps), []).append(row)
+    lines = [
+        "| | steps | " + " | ".join(SEEDED[name][0] for name in columns) + " |",
+        "|---|" + "--:|" * (len(columns) + 1),
+    ]
+    for (name, steps), found in groups.items():
+        cells = [over_seeds([SEEDED[column][2](row) for row in found], SEEDED[column][1]) for column in columns]
+        lines.append(f"| {name} | {steps} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", about(rows, file.partition(":")[0])]) + "\n"
+
+
+def over_seeds(values: list[float | None], digits: int) -> str:
+    """Mean and standard deviation, or the one value."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    text = f"{mean(known):.{digits}f}"
+    return text if len(known) == 1 else f"{text} ± {stdev(known):.{digits}f}"
+
+
+def about(rows: list[Record], file: str) -> str:
+    """What stands below a table."""
+    said = f"{len(rows[0].seeds)} pairs of held-out prompt and noise"
     references = dict.fromkeys(row.reference for row in rows if row.reference)
     said += f"; PSNR and relative L2 to {', '.join(f'`{name}`' for name in references)}" if references else ""
-    return "\n".join([*lines, "", f"{said}. Records: [{file}]({{link}}{file})."]) + "\n"
+    return f"{said}. Records: [{file}]({{link}}{file})."
 
 
 def fill(text: str, page: str) -> str:
@@ -74,7 +127,8 @@ def fill(text: str, page: str) -> str:
     link = "benchmarks/records/" if "/" not in page else "../benchmarks/records/"
 
     def replace(found: re.Match[str]) -> str:
-        return found[1] + table(found[2], found[3].split()).replace("{link}", link) + found[4]
+        written = {"records": table, "seeds": seeds}[found[2]](found[3], found[4].split())
+        return found[1] + written.replace("{link}", link) + found[5]
 
     return PATTERN.sub(replace, text)
 

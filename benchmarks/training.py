@@ -12,34 +12,40 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from disca import records as files
+from disca.bench.models import Model
+from disca.bench.rows import Row
+from disca.bench.sampling import Trial
+from disca.bench.turns import Plan
 from disca.caching.methods import disca, reuse, taylor
 from disca.files import write_text_atomic
-from disca.lab import weights
-from disca.lab.judge import Judge
-from disca.lab.measure import Pairs, Trial, records, run
+from disca.lab.measure import GUIDANCE, held_out, judged, model
 from disca.lab.pipeline import LabPipeline
+from disca.lab.show import measure
 from disca.lab.source import LabSource
 from disca.lab.tolerances import TOLERANCES
 from disca.metrics.flops import count_flops
 from disca.predictor.network import Predictor
 from disca.provenance import command_line, hardware, now, versions
+from disca.records import Record
 from disca.schedules import Schedule
 from disca.training.clips import Draw
 from disca.training.recipe import load
 from disca.training.train import stage_of, train
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTPUT = ROOT / "benchmarks" / "records" / "training.json"
+RECORDS = ROOT / "benchmarks" / "records"
 SEEDS = (0, 1, 2)
-PAIRS = 300
+PAIRS = 200
+BATCH = 25
 STEPS = (20, 10, 8, 4)
-STUDENT_BUDGET, PREDICTOR_BUDGET = 27.6, 22.4
+STUDENT_BUDGET, PREDICTOR_BUDGET = 27.6, 11.2
 LISTS = (Schedule(8, (0, 2, 4, 7)), Schedule(20, (0, 1, 2, 5, 9, 13, 17, 19)))
 
 
@@ -59,7 +65,6 @@ PAPER = {"objective.instant_share": 0.0, "objective.restricted_share": 1.0, "obj
 STUDENTS = (
     Variant("restricted", "Restricted MeanFlow, R = 0.2", "lab_mean_flow", {**PAPER, "objective.limit": 0.2}),
     Variant("unrestricted", "MeanFlow, R = 1", "lab_mean_flow", {**PAPER, "objective.limit": 1.0}),
-    Variant("terminal", "R = 0.2, with shares of instants and terminal intervals", "lab_mean_flow"),
 )
 PREDICTORS = (
     Variant("mse", "squared error, rollouts", "lab_fit"),
@@ -105,6 +110,11 @@ class Job:
     iterations: int
     folder: Path
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"variant": self.variant.label, "seed": self.seed, "iterations": self.iterations}
+
     def train(self, *more: str) -> Path:
         """The result, trained as far as it is not yet."""
         final = self.folder / "final"
@@ -125,77 +135,84 @@ def jobs(variants: tuple[Variant, ...], budget: float, runs: Path) -> Iterator[J
             yield Job(variant, seed, iterations, runs / f"{variant.name}_{seed}")
 
 
-def students(budget: float, runs: Path, pairs: Pairs, judge: Judge) -> dict[str, Any]:
+def students(budget: float, runs: Path) -> list[Row]:
     """Rows of the first table."""
-    trials = [trial("base_200", "base, guided, 200 steps", weights.pipeline("base"), 200)]
-    teacher = weights.pipeline("distilled")
-    trials += [trial(f"teacher_{n}", f"teacher, {n} plain steps", teacher, n) for n in STEPS]
+    teacher = model("distilled")
+    rows = [row("base_200", "base, guided, 200 steps", model("base"), 200)]
+    rows += [row("teacher_200", "teacher, 200 plain steps", teacher, 200)]
+    rows += [row(f"teacher_{n}", f"teacher, {n} plain steps", teacher, n) for n in STEPS]
     for job in jobs(STUDENTS, budget, runs):
         pipe = LabPipeline.from_pretrained(job.train())
         pipe.set_progress_bar_config(disable=True)
-        name = f"{job.variant.name}_{job.seed}"
-        trials += [trial(f"{name}_{n}", f"{job.variant.label}, seed {job.seed}, {n} steps", pipe, n) for n in STEPS]
-    references = {one.name: "base_200" for one in trials}
-    return measured(trials, pairs, judge, references)
+        one = Model(pipe=pipe, call={"guidance_scale": GUIDANCE}, student=True, measure=judged())
+        name, label = f"{job.variant.name}_{job.seed}", f"{job.variant.label}, seed {job.seed}"
+        rows += [row(f"{name}_{n}", f"{label}, {n} steps", one, n, **job.about) for n in STEPS]
+    return compared(rows, "base_200", "teacher_200")
 
 
-def predictors(budget: float, runs: Path, pairs: Pairs, judge: Judge) -> dict[str, Any]:
+def predictors(budget: float, runs: Path) -> list[Row]:
     """Rows of the second table: the lab's own student, with each predictor."""
-    pipe = weights.pipeline("student")
-    trials = [trial(f"full_{one.steps}", f"student, {one.steps} full steps", pipe, one.steps) for one in LISTS]
+    student = model("student")
+    rows = [row(f"full_{one.steps}", f"student, {one.steps} full steps", student, one.steps) for one in LISTS]
     for one in LISTS:
         for name, method in (("reuse", reuse), ("taylor", taylor)):
-            trials.append(trial(f"{name}_{one.steps}", name, pipe, one.steps, method(full_steps=one)))
+            rows.append(row(f"{name}_{one.steps}", name, student, one.steps, method(full_steps=one)))
     for job in jobs(PREDICTORS, budget, runs):
-        more = ()
-        if job.variant.after:
-            before = Job(
-                next(v for v in PREDICTORS if v.name == job.variant.after), job.seed, *_shorter(budget, runs, job)
-            )
-            more = (f"objective.predictor={json.dumps(str(before.train()))}",)
-        predictor = Predictor.from_pretrained(job.train(*more)).eval().requires_grad_(False)
+        predictor = Predictor.from_pretrained(job.train(*_before(budget, runs, job))).eval().requires_grad_(False)
         for one in LISTS:
             name = f"{job.variant.name}_{job.seed}_{one.steps}"
             label = f"{job.variant.label}, seed {job.seed}, {one.steps} steps"
-            trials.append(trial(name, label, pipe, one.steps, disca(predictor, full_steps=one)))
-    references = {one.name: f"full_{one.steps}" for one in trials}
-    return measured(trials, pairs, judge, references)
+            rows.append(row(name, label, student, one.steps, disca(predictor, full_steps=one), **job.about))
+    return [
+        found
+        for steps in (one.steps for one in LISTS)
+        for found in compared([one for one in rows if one.trial.steps == steps], f"full_{steps}")
+    ]
 
 
-def _shorter(budget: float, runs: Path, job: Job) -> tuple[int, Path]:
-    """Two thirds of the cost of what the job goes on from."""
+def _before(budget: float, runs: Path, job: Job) -> tuple[str, ...]:
+    """Settings of a job that goes on from another: the predictor that two thirds of the cost made."""
+    if not job.variant.after:
+        return ()
     before = next(v for v in PREDICTORS if v.name == job.variant.after)
-    return max(1, round(2 / 3 * budget / cost(before.name))), runs / f"{before.name}_short_{job.seed}"
+    iterations = max(1, round(2 / 3 * budget / cost(before.name)))
+    path = Job(before, job.seed, iterations, runs / f"{before.name}_short_{job.seed}").train()
+    return (f"objective.predictor={json.dumps(str(path))}",)
 
 
-def trial(name: str, label: str, pipe: Any, steps: int, policy: Any = ()) -> Trial:
-    """One row to sample."""
-    return Trial(
-        name=name, label=label, pipe=pipe, steps=steps, policy=policy, policy_name="none" if not policy else name
-    )
+def row(name: str, label: str, of: Model, steps: int, policy: Any = (), **about: Any) -> Row:
+    """One row to sample; ``about`` is which variant and seed made what it samples with."""
+    trial = Trial(name=name, model=of, steps=steps, policy=policy, batch=BATCH)
+    return Row(name=name, label=label, trial=trial, policy="none" if not policy else name, extra=about)
 
 
-def measured(trials: list[Trial], pairs: Pairs, judge: Judge, references: dict[str, str]) -> dict[str, Any]:
-    """What the judge says of every row, by name."""
-    outcomes = run(trials, pairs, batch=25)
-    rows = records(trials, outcomes, pairs, judge, over=trials[0].name, references=references)
-    first = rows[0]
-    return {row.name: values(row, first) for row in rows}
+def compared(rows: list[Row], *references: str) -> list[Row]:
+    """Each row beside each of some runs, which come first in the list; named ``ROW_to_RUN`` from the second on."""
+    found = []
+    for place, run in enumerate(references):
+        for one in rows:
+            known = tuple(
+                name for name in references if name != one.name and one.name not in references[: references.index(name)]
+            )
+            trial = replace(one.trial, references=known)
+            name = one.name if not place else f"{one.name}_to_{run}"
+            if one.name == run or run in known:
+                found.append(replace(one, name=name, trial=trial, reference=run if run in known else None, over=run))
+    return found
 
 
-def values(row: Any, reference: Any) -> dict[str, Any]:
+def values(found: Record, reference: Record) -> dict[str, Any]:
     """The numbers of the tolerances, and which of those a row fails."""
-    amplitude = abs(row.extra["amplitude"] / reference.extra["amplitude"] - 1)
     numbers = {
-        "semantic_accuracy": row.semantic_accuracy,
-        "frechet_ratio": row.frechet / reference.frechet,
-        "amplitude": amplitude,
-        "relative_l2": row.relative_l2,
+        "semantic_accuracy": found.semantic_accuracy,
+        "frechet_ratio": found.frechet / reference.frechet,
+        "amplitude": abs(found.extra["amplitude"] / reference.extra["amplitude"] - 1),
+        "relative_l2": found.relative_l2 or 0.0,
     }
-    return {"label": row.extra["label"], **numbers, "fails": TOLERANCES.failures(**numbers)}
+    return {"label": found.extra["label"], **numbers, "fails": TOLERANCES.failures(**numbers)}
 
 
-def table(rows: dict[str, Any], variants: tuple[Variant, ...], ends: tuple[int, ...]) -> str:
+def summary(rows: dict[str, Any], variants: tuple[Variant, ...], ends: tuple[int, ...]) -> str:
     """Mean and spread over the seeds, as Markdown."""
     lines = [
         "| | steps | relative L2 | semantics | Fréchet, over the reference's | amplitude |",
@@ -233,29 +250,23 @@ def main() -> None:
     parser.add_argument("--predictors", type=float, default=PREDICTOR_BUDGET, help="the same for a predictor")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="held-out pairs of prompt and seed")
     given = parser.parse_args()
-    pairs, judge = Pairs.held_out(given.pairs, 0), weights.judge()
     parts = {
         "students": (students, given.students, STUDENTS, STEPS),
         "predictors": (predictors, given.predictors, PREDICTORS, (8, 20)),
     }
-    stored = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
-    for name, (measure, budget, variants, ends) in parts.items():
-        if given.only in (None, name):
-            rows = measure(budget, given.runs, pairs, judge)
-            about = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now()}
-            costs = {variant.name: cost(variant.name) for variant in variants}
-            stored[name] = {
-                "budget": budget,
-                "costs": costs,
-                "seeds": SEEDS,
-                "pairs": given.pairs,
-                "rows": rows,
-                **about,
-            }
-            write_text_atomic(OUTPUT, json.dumps(stored, indent=1) + "\n")
-            text = table(rows, variants, ends)
-            write_text_atomic(OUTPUT.with_name(f"training_{name}.md"), text + "\n")
-            print(text)
+    for name, (rows_of, budget, variants, ends) in parts.items():
+        if given.only not in (None, name):
+            continue
+        rows = rows_of(budget, given.runs)
+        table, _ = measure(rows, Plan(pairs=held_out(given.pairs, 11), turn=BATCH), title=name)
+        files.write(RECORDS / f"training_{name}.jsonl", table)
+        about = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now()}
+        costs = {variant.name: cost(variant.name) for variant in variants}
+        reference = next(one for one in table if one.name == rows[0].name)
+        found = {one.name: values(one, reference) for one in table}
+        written = {"budget": budget, "costs": costs, "seeds": SEEDS, "pairs": given.pairs, "rows": found, **about}
+        write_text_atomic(RECORDS / f"training_{name}.json", json.dumps(written, indent=1) + "\n")
+        print(summary(found, variants, ends))
 
 
 if __name__ == "__main__":

@@ -54,15 +54,29 @@ INSIDE = ("fora", "pab", "taylorseer", "toca", "duca", "speca", "rfc", "hicache"
 TRUNK = ("reuse", "repeat_change", "taylor", "disca", "freqca")
 """Those of them for which the trunk is one site."""
 
+PREDICTORS: dict[str, dict[str, Any]] = {
+    "disca": {"depth": 1},
+    "disca/all": {
+        "depth": 1,
+        "cached": "tail",
+        "residual": "line",
+        "history": 2,
+        "timed": True,
+        "init": "host",
+    },
+}
+"""Predictors that the method disca is tried with: the authors' layout, and one with everything else."""
+
 
 def policy(name: str, host: nn.Module | None = None, **when: Any) -> Policy:
     """A method for a host. ``when`` says when it computes in full: as its own options say, or as near to
     ``every=1`` and ``every=2`` as it has settings for."""
     extras: dict[str, Any] = {}
-    if "predictor" in METHODS[name].options:
+    if name in PREDICTORS:
         assert host is not None
         torch.manual_seed(0)
-        extras["predictor"] = disca.Predictor.from_host(host, depth=1).eval()
+        extras["predictor"] = disca.Predictor.from_host(host, **PREDICTORS[name]).eval()
+        name = "disca"
     if name in COUNTED and when != {"every": 1}:
         kept = {key: value for key, value in SOME[name].items() if key not in ("every", "warmup")}
         warmup = {"warmup": 1} if "every" in when and "warmup" in SOME[name] else {}

@@ -71,16 +71,6 @@ def test_removing_what_is_not_there_does_nothing(module: nn.Module) -> None:
     assert vars(module) == before
 
 
-def test_a_hook_on_a_child_is_seen_after_a_first_run(module: nn.Module) -> None:
-    """diffusers remembers the registries below a module; a hook that comes later must get the context too."""
-    HookRegistry.check_if_exists_or_initialize(module)._get_child_registries()
-    watch = hooks.Watch(Calls())
-    hooks.install(module[0], watch, "watch")
-    children = [module[0]._diffusers_hook]
-    hooks.install(module, Add(0), "parent")
-    assert module._diffusers_hook._get_child_registries() == children
-
-
 class Calls:
     def __init__(self) -> None:
         self.seen: list[Any] = []

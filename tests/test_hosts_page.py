@@ -1,4 +1,4 @@
-"""What docs/hosts.md says of the hosts is so."""
+"""What docs/hosts.md and docs/new_host.md say of the hosts is so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from disca.meanflow.second_time import SecondTime
 from tests.methods import INSIDE, SOME
 from tests.pipelines import PIPELINES
 
-PAGE = (Path(__file__).parents[1] / "docs" / "hosts.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, TUTORIAL = (DOCS / "hosts.md").read_text(), (DOCS / "new_host.md").read_text()
 ROWS = {row[0]: row for row in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) % \| (.*?) \|$", PAGE, re.MULTILINE)}
 
 
@@ -47,7 +48,8 @@ def test_the_family_of_one_s_own_works(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dict(ADAPTERS)
     for module in ("disca.adapters", "disca.predictor.network"):
         monkeypatch.setattr(f"{module}.ADAPTERS", known)
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
+    (example,) = [block for block in blocks if "# From here on" in block]
     assert len(example.partition("# From here on")[0].splitlines()) < 20
     scope: dict[str, Any] = {}
     with torch.random.fork_rng():

@@ -84,6 +84,17 @@ def test_the_command_lines_of_a_page_work(name: str, capsys: pytest.CaptureFixtu
             assert_within_reach(options)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*METHODS, "README"])
+def test_every_command_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From an empty folder, calibrations on one prompt instead of eight."""
+    monkeypatch.chdir(tmp_path)
+    Path("one.txt").write_text("a red seven drifting left\n")
+    for line in commands(name):
+        few = ["--prompts", "one.txt"] if line[0] == "calibrate" else []
+        assert main([*line, *few]) == 0
+
+
 def assert_within_reach(options: Calibrate) -> None:
     """What a page lets calibrate look for can be had; a table of magnitudes says so only once it is measured."""
     if options.method == "magcache":

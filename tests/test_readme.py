@@ -5,22 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-import pytest
 
 from disca.records import read
-
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-def blocks(language: str, pages: Sequence[Path] = PAGES) -> list[str]:
-    found = []
-    for page in pages:
-        found += re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
-    return found
+from tests.pages import PAGES, ROOT, blocks
 
 
 def test_tables_are_those_of_the_records() -> None:
@@ -44,7 +31,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_commands_name_recipes_and_verbs_that_exist() -> None:
-    for line in "\n".join(blocks("bash")).splitlines():
+    for line in (line for page in PAGES for block in blocks(page) if block.language == "bash" for line in block.lines):
         for recipe in re.findall(r"recipes/\S+\.toml", line):
             assert (ROOT / recipe).is_file(), line
         verb = re.match(r"(?:.*-m disca\.cli|disca) (\w+)", line)
@@ -52,9 +39,3 @@ def test_commands_name_recipes_and_verbs_that_exist() -> None:
             from disca.cli.program import VERBS
 
             assert verb[1] in VERBS, line
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("code", blocks("python", [page for page in PAGES if page.parent.name != "methods"]))
-def test_python_blocks_run(code: str) -> None:
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=300)

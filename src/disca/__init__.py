@@ -10,6 +10,7 @@ from typing import Any
 
 _HOMES = {
     "Bundle": "disca.bundle",
+    "Frontier": "disca.planning",
     "METHODS": "disca.caching.methods",
     "Moment": "disca.features",
     "Policy": "disca.caching.policy",

@@ -59,3 +59,29 @@ class Call:
         if signal not in self.signals:
             raise ValueError(f"There is no {signal} to read at this site; to be had: {sorted(self.signals)}.")
         return self.signals[signal]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wants:
+    """What the network of a learned forecast is given beside the trunk's inputs of now and its last full outputs."""
+
+    tail: int = 0
+    """In the place of the outputs, what entered the last so many blocks; 0 for the outputs."""
+    history: int = 1
+    """Full steps that it hears of; with 2, of how fast things had changed between them."""
+    times: bool = False
+    """Whether it is given a :class:`History`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The full steps behind a forecast. Times are numbers, or ``[batch]`` where samples differ."""
+
+    t: float | Tensor
+    """Time of now."""
+    gap: float | Tensor
+    """From the last full step until now."""
+    slope: Features = ()
+    """Change of what is kept over the spacing, towards data; nothing where there was only one full step."""
+    spacing: float | Tensor = 0.0
+    """Between the last two full steps."""

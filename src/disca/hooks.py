@@ -6,7 +6,7 @@ It lives inside diffusers' hook registry, so it stacks with the offloading and p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
+from functools import lru_cache, wraps
 from inspect import signature
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -41,7 +41,6 @@ def install(module: nn.Module, hook: ModelHook, name: str) -> None:
     if ours:
         registry.made_by_disca = True
     registry.register_hook(hook, name)
-    _forget_children(registry)
 
 
 def remove(module: nn.Module, name: str) -> None:
@@ -50,7 +49,6 @@ def remove(module: nn.Module, name: str) -> None:
     if registry is None or registry.get_hook(name) is None:
         return
     registry.remove_hook(name, recurse=False)
-    _forget_children(registry)
     if registry.hooks:
         return
     if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
@@ -102,12 +100,6 @@ def named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[st
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def _forget_children(registry: HookRegistry) -> None:
-    """Let the module's registry look anew for those below it. Its own list is enough: those of the modules below do not
-    hold it, and going through all of them takes longer than a step of a small model."""
-    registry._child_registries_cache = None
-
-
 class Observer(Protocol):
     """Who wants to know about each call of a transformer."""
 
@@ -123,6 +115,13 @@ class Observer(Protocol):
     def reset(self) -> None:
         """The pipeline is done."""
         ...
+
+
+@lru_cache(maxsize=64)
+def _names(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """Parameters of a bound ``forward``, by whatever it is bound."""
+    names = tuple(signature(forward).parameters)
+    return names[1:] if names[:1] == ("self",) else names
 
 
 class Branch(StateManager):
@@ -148,16 +147,16 @@ class Watch(ModelHook):
         super().__init__()
         self.observer = observer
         self.branch = Branch()
-        self.names: list[str] = []
+        self.names: tuple[str, ...] = ()
 
     def initialize_hook(self, module: nn.Module) -> nn.Module:
-        self.names = list(signature(module.forward).parameters)
+        self.names = _names(getattr(module.forward, "__func__", module.forward))
         return module
 
     @untraced
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         placed = dict(zip(self.names, args, strict=False))
-        given = self.observer.before({**placed, **kwargs}, self.branch.name)
+        given = self.observer.before({**placed, **kwargs} if placed else kwargs, self.branch.name)
         if not given:
             return args, kwargs
         named = {name: value for name, value in given.items() if name not in placed}
@@ -248,7 +247,7 @@ def share_attention(host: nn.Module, network: nn.Module) -> Callable[[], None]:
 def _processors(network: nn.Module) -> Iterator[Any]:
     """Attention processors of diffusers that can be told which kernel and which ranks."""
     for module in network.modules():
-        processor = getattr(module, "processor", None)
+        processor = vars(module).get("processor") or module._modules.get("processor")  # getattr is slow where it fails
         if all(hasattr(processor, name) for name in _ATTENTION):
             yield processor
 
@@ -343,9 +342,9 @@ def hear_output(module: nn.Module, hear: Callable[[Any], None]) -> Callable[[], 
     return module.register_forward_hook(lambda module, args, output: hear(output)).remove
 
 
-def ranks_of(host: nn.Module) -> Any:
-    """Process group over which the host's tokens are split by context parallelism, or None."""
-    for processor in _processors(host):
+def ranks_of(module: nn.Module) -> Any:
+    """Process group over which the tokens of a host, or of one of its blocks, are split by context parallelism."""
+    for processor in _processors(module):
         config = getattr(processor._parallel_config, "context_parallel_config", None)
         return None if config is None else config._flattened_mesh.get_group()
     return None

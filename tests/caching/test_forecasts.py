@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from disca.caching.forecasts import Forecast, Learned, Nothing, RepeatChange, Reuse
+from disca.caching.forecasts import Forecast, Nothing, RepeatChange, Reuse
+from disca.caching.learned import Learned
 from disca.caching.polynomials import Taylor
 from disca.features import Call, Moment
 

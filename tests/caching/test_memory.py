@@ -48,7 +48,7 @@ def test_the_summary_says_how_much_is_held(family: str, method: str) -> None:
 @pytest.mark.parametrize("family", ["hunyuan_video", "wan"])
 @pytest.mark.parametrize(
     ("method", "count"),
-    [("reuse", 1), ("repeat_change", 1), ("taylor", 2), ("disca", 1), ("freqca", 3), ("magcache", 1)],
+    [("reuse", 1), ("repeat_change", 1), ("taylor", 2), ("disca", 1), ("disca/all", 2), ("freqca", 3), ("magcache", 1)],
 )
 def test_methods_of_the_trunk_hold_a_few_tensors(family: str, method: str, count: int) -> None:
     host = FAMILIES[family].transformer(0)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import disca
-from disca.caching.forecasts import Learned, RepeatChange, Reuse
+from disca.caching.forecasts import RepeatChange, Reuse
 from disca.caching.gates import Every, Given
+from disca.caching.learned import Learned
 from disca.caching.methods import METHODS, Method
 from disca.caching.policy import Rule, check_policy
 from disca.caching.polynomials import Taylor

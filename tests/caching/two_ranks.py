@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from torch.distributed.device_mesh import init_device_mesh
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import disca
 from disca import hooks
+from disca.caching.budgeted import Budgeted
+from disca.caching.doubts import InputError
+from disca.caching.gates import Given
+from disca.planning import NONE, Costs
 from tests.families import FAMILIES, redraw
 
 TIMESTEPS = [1000.0, 800.0, 500.0, 200.0]
@@ -51,6 +56,13 @@ def sample(host: Any, inputs: dict[str, Any], policy: Any) -> tuple[Tensor, int,
     return torch.stack(steps), run.summary().bytes_held, branch.full
 
 
+def budgeted() -> Budgeted:
+    """A plan that any doubt at its third step leaves."""
+    rows = {key: (1.0,) * (3 - key[1]) for key in [(NONE, 0), *((i, j) for j in range(1, 4) for i in range(j))]}
+    costs = Costs((1.0, 0.8, 0.5, 0.2, 0.0), rows, rows, 2)
+    return Budgeted(Given((0, 1, 3)), InputError(), {(0, 1): (0.0,)}, costs)
+
+
 def main() -> None:
     dist.init_process_group("gloo")
     host = redraw(FAMILIES["wan"].make())
@@ -64,6 +76,7 @@ def main() -> None:
         "teacache": disca.teacache(threshold=0.05, force_last=False),
         "first_block_cache": disca.first_block_cache(threshold=0.05),
     }
+    policies["budgeted"] = tuple(replace(rule, when=budgeted()) for rule in disca.taylor(every=2))
     alone = {name: sample(host, inputs, policy) for name, policy in policies.items()}
     config = configuration()
     for processor in hooks._processors(host):
@@ -76,6 +89,7 @@ def main() -> None:
     found = {}
     for name in policies:
         (one, held, full), (two, shard, same) = alone[name], together[name]
+        assert name != "budgeted" or full == (0, 1, 2), full
         assert full == same, name
         found[name] = {"error": ((two - one).norm() / one.norm()).item(), "share": shard / held}
     if dist.get_rank() == 0:

@@ -176,7 +176,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     hosts = marker.args if marker else tuple(HOSTS)
     if "method" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("methods")
-        names = marker.args if marker else tuple(METHODS)
+        names = marker.args if marker else (*METHODS, "disca/all")
         pairs = [(host, name) for host in hosts for name in names if goes_with(host, name)]
         metafunc.parametrize(("host", "method"), pairs, indirect=True)
     elif "host" in metafunc.fixturenames:
@@ -184,7 +184,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def goes_with(host: str, name: str) -> bool:
-    return host in THOROUGH or name == "disca" or (host in PLAIN and name in methods.TRUNK)
+    return host in THOROUGH or name == "disca" or (host in PLAIN and name in (*methods.TRUNK, "disca/all"))
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_copied_blocks_compute_what_the_host_s_compute(heard: Heard) -> None:
 class Current(nn.Module):
     """In the place of a fusion: what is now, and nothing of the cache."""
 
-    def forward(self, current: Tensor, cached: Tensor, scale: Tensor | None = None) -> Tensor:
+    def forward(self, current: Tensor, *cached: Tensor | None) -> Tensor:
         return current
 
 

@@ -23,6 +23,7 @@ from disca.training.loop import Task
 from disca.training.recipe import Recipe
 from disca.training.rollouts import final_state, rollout
 from disca.training.stages import STAGES
+from disca.training.steps import Steps
 from disca.training.train import train
 from tests.training.conftest import TinySource, write_recipe
 
@@ -115,7 +116,7 @@ def test_a_rollout_visits_the_states_of_the_accelerated_sampler(chain: dict[str,
     stage = task("predictor", chain["student"])
     host, schedule = conditioned(stage, 2), Schedule(4, (0, 2))
     noise = torch.randn(2, 8, 4, 4, 4, generator=seeded())
-    pairs = list(rollout(host, stage.predictor, noise, schedule, sigmas(4, 5.0), asked={1, 3}))
+    pairs = list(rollout(host, stage.predictor, noise, schedule, Steps(sigmas(4, 5.0)), asked={1, 3}))
     times = sigmas(4, 5.0).tolist()
     assert [end for pair in pairs for end in (pair.t[0].item(), pair.r[0].item())] == pytest.approx(
         [*times[1:3], *times[3:5]]
@@ -129,7 +130,7 @@ def test_a_rollout_visits_the_states_of_the_accelerated_sampler(chain: dict[str,
             x = x - (t - r) * seen[-1]
     assert torch.allclose(pairs[0].forecast, seen[1], atol=1e-5)
     assert torch.allclose(pairs[1].forecast, seen[3], atol=1e-5)
-    assert torch.allclose(final_state(host, policy, noise, sigmas(4, 5.0)), x, atol=1e-5)
+    assert torch.allclose(final_state(host, policy, noise, Steps(sigmas(4, 5.0))), x, atol=1e-5)
 
 
 def test_random_schedules_keep_their_ends_and_their_cost() -> None:
@@ -147,7 +148,7 @@ def test_only_steps_that_were_asked_for_are_learned_from(chain: dict[str, Path])
     host, schedule = conditioned(stage, 1), Schedule(4, (0,))
     noise = torch.randn(1, 8, 4, 4, 4, generator=seeded())
     every, one = (
-        list(rollout(host, stage.predictor, noise, schedule, sigmas(4, 5.0), asked=asked))
+        list(rollout(host, stage.predictor, noise, schedule, Steps(sigmas(4, 5.0)), asked=asked))
         for asked in ({1, 2, 3}, {0, 2})
     )
     assert torch.equal(one[0].t, every[1].t) and len(one) == 1

@@ -53,7 +53,7 @@ def adapter_for(transformer: nn.Module) -> Adapter:
     raise ValueError(
         f"No adapter describes {names[0]}. Known: {', '.join(sorted(ADAPTERS))}. Describe it with disca.adapters."
         f"describe(Adapter(transformer={names[0]!r}, stacks=...)), where stacks name the ModuleLists of its blocks (it "
-        f"has {stacks_of(transformer)}); docs/hosts.md shows an example."
+        f"has {stacks_of(transformer)}); docs/new_host.md shows an example."
     )
 
 

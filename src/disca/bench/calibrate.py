@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disca.bench.schedule import ScheduleCalibration
 from disca.caching.constants import SCHEMA, Signal
 from disca.caching.forecasts import Forecast, Kept
 from disca.caching.gates import MadeFor, Magnitudes
@@ -259,14 +260,30 @@ def _full_steps(
     return float(np.mean(counts))
 
 
-def from_calibration(path: str | Path) -> Policy:
+def from_calibration(
+    path: str | Path, *, full_steps: int | None = None, refresh: bool = False, **options: Any
+) -> Policy:
     """The policy in a file that ``disca calibrate`` wrote.
 
     It is for the host it was measured on; a run of other steps or another shift is warned of.
 
+    Args:
+        full_steps: of a file of `disca calibrate schedule`, the best plan of at most so many full steps; by default the
+            one for the budget that was asked for.
+        refresh: of a file that was measured with ``--doubt``, compute steps ahead of their time where a forecast is in
+            doubt, and drop later ones for them.
+        options: of the method that no file holds, such as ``predictor``.
+
     Raises:
         ValueError: there is no such file, it is none, or it holds constants without a threshold.
     """
+    from disca.caching.constants import load as load_constants
+
+    values = load_constants(path)
+    if "frontier" in values:
+        return ScheduleCalibration.from_dict(values).policy(full_steps, refresh=refresh, **options)
+    if full_steps is not None or refresh or options:
+        raise ValueError(f"{path} holds no schedules, so full_steps, refresh and {options=} cannot be given with it.")
     found = load(path)
     missing = {"teacache": "threshold", "magcache": "error"}.get(found.method)
     if missing is not None and missing not in found.options:

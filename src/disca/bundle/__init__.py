@@ -12,7 +12,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +33,7 @@ from disca.companion import check_host, describe_host
 from disca.errors import unknown
 from disca.files import check_writable, write_text_atomic
 from disca.meanflow.second_time import SecondTime
+from disca.planning import Frontier
 from disca.predictor.network import Predictor
 from disca.records import Record
 from disca.schedules import Schedule
@@ -87,6 +88,8 @@ class Bundle:
     made_for: MadeFor = field(default_factory=MadeFor)
     schedules: tuple[Schedule, ...] = ()
     """The full steps for each number of steps it is for."""
+    frontiers: tuple[Frontier, ...] = ()
+    """For some numbers of steps the full steps for every budget, as `disca calibrate schedule` computed them."""
     measured: Measured | None = None
     student: nn.Module | None = None
     """A transformer to sample with in the place of the pipeline's own."""
@@ -107,6 +110,11 @@ class Bundle:
         counts = [schedule.steps for schedule in self.schedules]
         if len(set(counts)) < len(counts):
             raise ValueError(f"A bundle has one schedule for each number of steps; given {counts}.")
+        steps = [frontier.steps for frontier in self.frontiers]
+        if len(set(steps)) < len(steps) or not set(steps) <= set(counts):
+            raise ValueError(
+                f"A bundle has one frontier for a number of steps that it has a schedule for; given {steps}."
+            )
 
     @classmethod
     def for_host(cls, transformer: nn.Module, **parts: Any) -> Bundle:
@@ -116,15 +124,42 @@ class Bundle:
     @property
     def policy(self) -> Policy:
         """The caching policy; without a predictor, every step is full."""
-        return () if self.predictor is None else disca(self.predictor, full_steps=self.schedules)
+        return self.policy_for(None)
+
+    def policy_for(self, full_steps: int | None) -> Policy:
+        """The policy with the best plans of at most so many full steps.
+
+        Raises:
+            ValueError: the bundle was not calibrated, or no plan has so few.
+        """
+        if self.predictor is None:
+            return ()
+        schedules = self.schedules
+        if full_steps is not None:
+            if not self.frontiers:
+                raise ValueError(
+                    "This bundle has no frontier to choose full steps from. Compute one with disca calibrate schedule "
+                    "disca --bundle FOLDER."
+                )
+            schedules = tuple(frontier.at(full_steps) for frontier in self.frontiers)
+        return disca(self.predictor, full_steps=schedules)
+
+    def calibrated(self, frontier: Frontier, schedule: Schedule) -> Bundle:
+        """The bundle with a frontier, and a schedule of it, for their number of steps."""
+        others = [one for one in self.schedules if one.steps != schedule.steps]
+        frontiers = [one for one in self.frontiers if one.steps != frontier.steps]
+        schedules = sorted([*others, schedule], key=lambda one: one.steps)
+        return replace(self, schedules=tuple(schedules), frontiers=(*frontiers, frontier))
 
     @contextmanager
-    def attach(self, pipe: Any, *others: Bundle, full: bool = False) -> Iterator[Run]:
+    def attach(self, pipe: Any, *others: Bundle, full: bool = False, full_steps: int | None = None) -> Iterator[Run]:
         """Accelerate a pipeline inside the block; afterwards it is as it was.
 
         Args:
             others: bundles for the pipeline's other components (the second expert of Wan 2.2).
             full: compute every step in full, which shows what the forecasts cost in quality.
+            full_steps: at most so many, the best that was found for a run's number of steps; by default the bundle's
+                own schedules.
 
         Raises:
             ValueError: a pipeline over another host, two bundles for one component, or something attached already; in
@@ -140,7 +175,7 @@ class Bundle:
         with ExitStack() as undo:
             for bundle in bundles.values():
                 bundle._join(pipe, undo)
-            policies = {name: () if full else bundle.policy for name, bundle in bundles.items()}
+            policies = {name: () if full else bundle.policy_for(full_steps) for name, bundle in bundles.items()}
             yield undo.enter_context(attach(pipe, policies))
 
     @contextmanager
@@ -264,9 +299,11 @@ class Bundle:
         if not isinstance(stored, dict) or stored.pop("schema", None) != SCHEMA:
             raise ValueError(f"{folder} is a bundle of another version than {SCHEMA}. Update disca, or make it again.")
         parts = set(stored.pop("parts", ()))
+        stored.setdefault("frontiers", [])  # bundles of before there were any
         _check_fields(cls, stored, folder)
         stored["made_for"] = MadeFor(**_tuples(stored["made_for"]))
         stored["schedules"] = tuple(Schedule(s["steps"], tuple(s["full_steps"])) for s in stored["schedules"])
+        stored["frontiers"] = tuple(Frontier.from_dict(values) for values in stored["frontiers"])
         if stored["measured"] is not None:
             stored["measured"] = Measured(**_tuples(stored["measured"]))
         stored["training"] = training_of(folder)
@@ -284,6 +321,7 @@ class Bundle:
             **{name: getattr(self, name) for name in kept},
             "made_for": asdict(self.made_for),
             "schedules": [asdict(schedule) for schedule in self.schedules],
+            "frontiers": [frontier.to_dict() for frontier in self.frontiers],
             "measured": None if self.measured is None else asdict(self.measured),
             "parts": parts,
         }

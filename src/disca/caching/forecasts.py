@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
-from disca import hooks
 from disca.features import Call, Features, Moment
 
 Memory = TypeVar("Memory")
@@ -22,6 +21,16 @@ class Forecast(ABC, Generic[Memory]):
     def reads(self) -> frozenset[str]:
         """Signals that it reads of a call beside its inputs."""
         return frozenset()
+
+    @property
+    def history(self) -> int:
+        """How many of the last full steps a prediction depends on."""
+        return 2
+
+    @property
+    def settled(self) -> bool:
+        """Whether predicting leaves the memory as it was, so that a forecast can be tried without consequence."""
+        return True
 
     @abstractmethod
     def start(self) -> Memory:
@@ -65,6 +74,10 @@ class Kept:
 
 class OneKept(Forecast[Kept]):
     """A forecast that remembers one set of features."""
+
+    @property
+    def history(self) -> int:
+        return 1
 
     def start(self) -> Kept:
         return Kept()
@@ -119,34 +132,6 @@ class Offset(OneKept):
     def predict(self, memory: Kept, moment: Moment, call: Call) -> Features:
         pairs = zip(call.inputs, memory.features, strict=True)
         return tuple((_like(now, offset) + offset).to(offset.dtype) for now, offset in pairs)
-
-
-@dataclass(frozen=True)
-class Learned(OneKept):
-    """A network's guess from the inputs of now and the outputs of the last full step.
-
-    ``predictor(current=, cached=, conditioning=)`` takes two sets of features and what the host's first block receives
-    beside them, and gives features. Its method ``matches(transformer)``, where it has one, raises ValueError for a host
-    that it is not made for.
-    """
-
-    predictor: Callable[..., Features]
-
-    def check(self, host: nn.Module) -> None:
-        if hasattr(self.predictor, "matches"):
-            self.predictor.matches(host)
-
-    def join(self, host: nn.Module) -> Callable[[], None]:
-        if not isinstance(self.predictor, nn.Module):
-            return super().join(host)
-        return hooks.share_attention(host, self.predictor)
-
-    def observe(self, memory: Kept, moment: Moment, call: Call, outputs: Features) -> None:
-        memory.features = detached(outputs)
-
-    def predict(self, memory: Kept, moment: Moment, call: Call) -> Features:
-        conditioning: Mapping[str, Any] = call.conditioning
-        return self.predictor(current=call.inputs, cached=memory.features, conditioning=conditioning)
 
 
 def detached(features: Features) -> Features:

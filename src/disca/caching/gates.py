@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -158,6 +158,7 @@ class Given(Static):
 
     full_steps: tuple[int, ...]
     steps: int | None = None
+    made_for: MadeFor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_full_steps(self.full_steps)

@@ -46,6 +46,10 @@ class Taylor(Forecast[Terms]):
         check_choice("form", self.form, ("published", "newton"))
         check_choice("variable", self.variable, ("step", "time"))
 
+    @property
+    def history(self) -> int:
+        return self.order + 1
+
     def start(self) -> Terms:
         return Terms()
 
@@ -64,8 +68,8 @@ class Taylor(Forecast[Terms]):
     def predict(self, memory: Terms, moment: Moment, call: Call) -> Features:
         at = self._position(moment)
         if self.form == "published":
-            return _sum(self.weights(at - memory.at[0], len(memory.features)), memory.features)
-        return _sum(_lagrange(at, memory.at), memory.features)
+            return weighted_sum(self.weights(at - memory.at[0], len(memory.features)), memory.features)
+        return weighted_sum(_lagrange(at, memory.at), memory.features)
 
     def held(self, memory: Terms) -> tuple[Tensor, ...]:
         return tuple(tensor for features in memory.features for tensor in features)
@@ -147,6 +151,10 @@ class Relational(Taylor):
     """The direction in which a polynomial goes, as far as the change of the inputs says (relational feature estimation,
     arXiv 2602.19506): outputs change by so much per change of the inputs as between the last two full steps."""
 
+    @property
+    def history(self) -> int:
+        return max(2, self.order + 1)
+
     def start(self) -> Related:
         return Related()
 
@@ -211,13 +219,18 @@ def _cosines(size: int, like: Tensor) -> Tensor:
     return basis
 
 
-def differences(outputs: Features, below: Sequence[Features], gap: float) -> list[Features]:
-    """The stack of differences after a full step: D0 = F, D(i+1) = (D(i) - old D(i)) / gap."""
+def differences(outputs: Features, below: Sequence[Features], gap: float | Tensor) -> list[Features]:
+    """The stack of differences after a full step: D0 = F, D(i+1) = (D(i) - old D(i)) / gap. The gap may be
+    ``[batch]``."""
     terms = [outputs]
     for old in below:
         pairs = zip(terms[-1], old, strict=True)
-        terms.append(tuple(((_wide(new) - _wide(past)) / gap).to(new.dtype) for new, past in pairs))
+        terms.append(tuple(_rate(_wide(new) - _wide(past), gap).to(new.dtype) for new, past in pairs))
     return terms
+
+
+def _rate(change: Tensor, gap: float | Tensor) -> Tensor:
+    return change / (gap.view(-1, *(1,) * (change.dim() - 1)) if isinstance(gap, Tensor) else gap)
 
 
 def _lagrange(at: float, points: Sequence[float]) -> list[float]:
@@ -225,9 +238,9 @@ def _lagrange(at: float, points: Sequence[float]) -> list[float]:
     return [prod((at - other) / (point - other) for other in points if other != point) for point in points]
 
 
-def _sum(weights: Sequence[float], terms: Sequence[Features]) -> Features:
+def weighted_sum(weights: Sequence[float], terms: Sequence[Features]) -> Features:
     """Weighted sum of features; a single term of weight 1 is handed on as it is."""
-    if len(terms) == 1:
+    if len(terms) == 1 and weights[0] == 1:
         return terms[0]
     return tuple(_sum_tensors(weights, tensors) for tensors in zip(*terms, strict=True))
 

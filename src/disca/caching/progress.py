@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from disca.caching.summary import Ledger
@@ -46,7 +46,7 @@ class Progress:
         branch = str(len(self.branches)) if branch is None else branch
         self.branches.append(branch)
         self.expert, self.decided = expert, {}
-        self.moment = replace(moment, branch=branch, grid=grid)
+        self.moment = Moment(step=moment.step, steps=moment.steps, t=moment.t, r=moment.r, branch=branch, grid=grid)
 
     def forget(self, branch: str | None = None) -> None:
         """Let go of the features of a branch that has taken its last step, or of everything that was remembered."""

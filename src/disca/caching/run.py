@@ -53,6 +53,7 @@ class Run:
 
     def __init__(self, experts: Sequence[Expert], *, clock: Clock) -> None:
         self.experts = tuple(experts)
+        self._rules = {(one.name, index): rule for one in self.experts for index, rule in enumerate(one.policy)}
         self._clock = clock
         self._undo = ExitStack()
         self._progress = Progress()
@@ -115,6 +116,10 @@ class Run:
             yield
         finally:
             self._aside = before
+
+    def again(self) -> None:
+        """Ask the gates anew in the call under way: how a step is tried in several ways."""
+        self._progress.full, self._progress.decided = {}, {}
 
     def visit(self, rule: Rule, place: Place, site: str, call: Call) -> Features:
         """A site of ``rule`` is about to be evaluated: compute it and learn, or forecast it."""
@@ -220,8 +225,7 @@ class Run:
 
     def bytes_held(self) -> int:
         """Bytes of the tensors that are remembered now."""
-        rules = {(expert.name, index): rule for expert in self.experts for index, rule in enumerate(expert.policy)}
-        progress = self._progress
+        rules, progress = self._rules, self._progress
         held = [rules[place].how.held(memory) for (place, _, _), memory in progress.forecasts.items()]
         held += [rules[place].when.held(memory) for place, memory in progress.gates.items()]
         tensors = {(t.untyped_storage()._cdata, t.storage_offset(), t.numel()): t for some in held for t in some}

@@ -69,3 +69,12 @@ class TimeEmbedding:
     def hear(self, output: Any) -> None:
         """The embedder was called."""
         self.now = output
+
+
+def into_last(count: int) -> str:
+    """The signal of what entered the last ``count`` blocks of a site at its last full step."""
+    return f"into_last_{count}"
+
+
+TAILS = {into_last(count): count for count in range(1, 5)}
+"""Those signals, and their counts. They are known once the site was computed."""

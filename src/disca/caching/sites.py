@@ -14,7 +14,7 @@ from torch import nn
 
 from disca import hooks
 from disca.adapters import Adapter
-from disca.caching.signals import TimeEmbedding, modulated_input
+from disca.caching.signals import TAILS, TimeEmbedding, modulated_input
 from disca.features import Call, Features
 
 Edge = int | Literal["middle"] | None
@@ -76,7 +76,7 @@ class Span(Where):
     start: Edge = 0
     stop: Edge = None
 
-    signals: ClassVar[frozenset[str]] = frozenset({"entering", "modulated", "time_embedding"})
+    signals: ClassVar[frozenset[str]] = frozenset({"entering", "modulated", "time_embedding", *TAILS})
     holds_blocks: ClassVar[bool] = True
 
     def install(self, host: nn.Module, adapter: Adapter, visit: Visit, undo: ExitStack) -> None:
@@ -87,7 +87,10 @@ class Span(Where):
             raise ValueError(f"{self} is empty in {adapter.transformer}, which has {len(places)} blocks.")
         begin = 0 if "entering" in visit.reads else start  # so that what enters the trunk is seen
         site = "trunk" if (start, stop) == (0, len(places)) else f"blocks.{start}:{stop}"
-        blocks = _Blocks(host, adapter, places[begin:stop], partial(visit, site), start - begin)
+        tail = next((name for name in TAILS if name in visit.reads), "")
+        if TAILS.get(tail, 0) > stop - start:
+            raise ValueError(f"{self} of {adapter.transformer} has {stop - start} blocks; its forecast reads {tail}.")
+        blocks = _Blocks(host, adapter, places[begin:stop], partial(visit, site), start - begin, tail)
         if "time_embedding" in visit.reads:
             blocks.time = TimeEmbedding.of(host, adapter)
             undo.callback(hooks.hear_output(blocks.time.module, blocks.time.hear))
@@ -121,22 +124,26 @@ class _Blocks:
         places: Sequence[tuple[str, int]],
         visit: Callable[[Call], Features],
         before: int = 0,
+        tail: str = "",
     ) -> None:
         self._host, self._adapter, self._places, self._visit = host, adapter, places, visit
+        self._stacks = {name: hooks.original(host, name) for name in dict.fromkeys(name for name, _ in places)}
         self._before = self._runs(places[:before])  # blocks that run in any case, ahead of the site
-        self._site = self._runs(places[before:])
+        end = len(places) - TAILS.get(tail, 0)
+        self._site, self._tail = self._runs(places[before:end]), self._runs(places[end:])
+        self._tail_signal = tail
         self._splits = hooks.Splits(self._block(0))
-        self._ranks = hooks.ranks_of(host)
+        self._ranks = hooks.ranks_of(self._block(0))
         self.time: TimeEmbedding | None = None
 
     def _runs(self, places: Sequence[tuple[str, int]]) -> list[tuple[nn.ModuleList, slice]]:
         """Stretches of blocks, by the stack they are in."""
         runs = {name: [index for other, index in places if other == name] for name, _ in places}
-        return [(hooks.original(self._host, name), slice(run[0], run[-1] + 1)) for name, run in runs.items()]
+        return [(self._stacks[name], slice(run[0], run[-1] + 1)) for name, run in runs.items()]
 
     def _block(self, place: int) -> nn.Module:
         name, index = self._places[place]
-        return hooks.original(self._host, name)[index]
+        return self._stacks[name][index]
 
     def install(self, undo: ExitStack) -> None:
         """Take their places in the stacks."""
@@ -159,14 +166,16 @@ class _Blocks:
         args, kwargs = self._splits(args, kwargs)
         bound = adapter.bind(self._block(0), args, kwargs)
         entering = adapter.inputs(bound)
+        kept: list[Features] = []
         call = Call(
             self._run(self._before, args, kwargs, *entering),
-            partial(self._run, self._site, args, kwargs),
+            partial(self._compute, kept, args, kwargs),
             adapter.conditioning(bound),
             {
                 "entering": lambda: entering,
                 "modulated": partial(modulated_input, self._block(0), self._layers, args, kwargs),
                 "time_embedding": lambda: self.time.now if self.time else None,
+                **({self._tail_signal: lambda: kept[-1]} if self._tail_signal else {}),
             },
             ranks=self._ranks,
         )
@@ -177,6 +186,15 @@ class _Blocks:
         """What the first block hands its modulated input to."""
         layers = self._adapter.sublayers.get(self._places[0][0], ())
         return tuple(name for layer in layers if layer.kind != "feed_forward" for name in (layer.module, *layer.parts))
+
+    def _compute(
+        self, kept: list[Features], args: tuple[Any, ...], kwargs: Mapping[str, Any], *features: Any
+    ) -> Features:
+        """All blocks of the site; what enters its tail is ``kept``."""
+        entering = self._run(self._site, args, kwargs, *features)
+        if self._tail:
+            kept[:] = [entering]
+        return self._run(self._tail, args, kwargs, *entering)
 
     def _run(
         self,

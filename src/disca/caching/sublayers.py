@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ class _Layer:
     """In a call under way: what the first of the parts was given."""
     seen: AttentionSeen | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.block_name}.{self.layer.module}"
 
@@ -162,4 +162,10 @@ def _compute(
 
 def _tokens(args: Sequence[Any], kwargs: Mapping[str, Any], streams: int) -> Features:
     """The tokens among a layer's arguments: they come first."""
-    return tuple(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))[:streams]
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            found.append(value)
+            if len(found) == streams:
+                break
+    return tuple(found)

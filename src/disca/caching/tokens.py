@@ -71,6 +71,10 @@ class FreshTokens(Forecast[Tokens]):
     def reads(self) -> frozenset[str]:
         return frozenset() if self.score == "random" else frozenset({"attention"})
 
+    @property
+    def settled(self) -> bool:
+        return False
+
     def start(self) -> Tokens:
         return Tokens()
 

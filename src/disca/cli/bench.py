@@ -47,6 +47,8 @@ class Bench:
     """A bundle whose student and predictor the pipeline is sampled with."""
     steps: Annotated[tuple[int, ...], arg(metavar="INT [INT ...]")] = (8,)
     """Step counts."""
+    size: str | None = None
+    """A clip, as WIDTHxHEIGHTxFRAMES in pixels; the pipeline's own when left out."""
     method: Annotated[tuple[str, ...], arg(metavar="METHOD [METHOD ...]")] = ()
     """Methods with their options, such as "taylor(every=4, order=1)"."""
     peer: Annotated[tuple[str, ...], arg(metavar="PEER [PEER ...]")] = ()
@@ -177,13 +179,15 @@ def _pixels(frames: Any) -> Any:
 def grid_of(options: Bench, *, sampled: bool = True) -> Grid:
     """The grid that the options name or describe; unless ``sampled``, what is sampled is said elsewhere."""
     from disca.bench.grid import Grid, MethodEntry, ModelEntry, PeerEntry, load, parse_method
+    from disca.cli.size import sized
 
     if options.grid is not None:
         return load(options.grid)
     methods = [parse_method(text) for text in options.method]
     peers = [parse_method(text) for text in options.peer]
     name = Path(options.model).name.removeprefix("lab-") if options.model else ""
-    call = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    call: dict[str, Any] = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    call |= sized(options.size, options.model)
     entry = ModelEntry(
         name=name, source=options.model, bundle=str(options.bundle or ""), steps=options.steps, call=call
     )
@@ -232,7 +236,7 @@ def record_trajectories(grid: Grid, output: Path) -> list[Trajectories]:
     found = []
     for reference, rows in groups.items():
         policies = {row.name: row.trial.policy for row in rows if isinstance(row.trial.policy, tuple)}
-        given = {"prompt": pair.prompts[0], "seed": pair.seeds[0], "steps": rows[0].trial.steps}
+        given: dict[str, Any] = {"prompt": pair.prompts[0], "seed": pair.seeds[0], "steps": rows[0].trial.steps}
         found.append(record(rows[0].trial.model, policies, reference=reference, **given))
     trajectories.write(output, found)
     return found

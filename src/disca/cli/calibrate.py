@@ -39,6 +39,8 @@ class Calibrate(MethodOptions):
     """Sampling steps."""
     wanted: float | None = None
     """How many of them are to be full, in the mean over the prompts. teacache and magcache can do without."""
+    size: str | None = None
+    """A clip, as WIDTHxHEIGHTxFRAMES in pixels; the pipeline's own when left out."""
     prompts: Path | None = None
     """A file with a prompt on each line; training prompts of the lab when left out."""
     guidance_scale: float | None = None
@@ -58,11 +60,13 @@ def calibrate(options: Calibrate) -> dict[str, Any]:
 
     from disca.bench.calibrate import calibrate as measure
     from disca.cli.models import open_pipeline
+    from disca.cli.size import sized
     from disca.files import check_writable
 
-    prompts = _prompts(options)
+    prompts = prompts_of(options)
     if options.steps < 2:
         raise ValueError(f"--steps is the number of sampling steps, at least 2, not {options.steps}.")
+    sized(options.size, options.model)
     check_writable(options.output.parent)
     pipe = open_pipeline(options.model)
     pipe.set_progress_bar_config(disable=True)
@@ -75,7 +79,7 @@ def calibrate(options: Calibrate) -> dict[str, Any]:
         found = measure(
             pipe,
             options.method,
-            _sampler(pipe, prompts, options),
+            sampler(pipe, prompts, options),
             prompts,
             wanted=options.wanted,
             options=options.given(),
@@ -87,7 +91,8 @@ def calibrate(options: Calibrate) -> dict[str, Any]:
     return {"output": str(options.output), **json.loads(options.output.read_text())}
 
 
-def _prompts(options: Calibrate) -> Sequence[str]:
+def prompts_of(options: Any) -> Sequence[str]:
+    """The lines of the file that the options name, or training prompts of the lab."""
     if options.prompts is not None:
         lines = [line.strip() for line in options.prompts.read_text().splitlines()]
         if not any(lines):
@@ -101,13 +106,24 @@ def _prompts(options: Calibrate) -> Sequence[str]:
     return [str(prompt) for prompt in sample(TRAINING, PROMPTS, options.seed)]
 
 
-def _sampler(pipe: Any, prompts: Sequence[str], options: Calibrate) -> Any:
+def sampler(pipe: Any, prompts: Sequence[str], options: Any) -> Any:
+    """Runs the pipeline on the prompt of an index, with noise of its own; gives the last latents."""
     import torch
 
-    guidance = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    from disca.cli.size import sized
 
-    def sample(index: int) -> None:
-        generator = torch.Generator().manual_seed(options.seed + index)
-        pipe(prompts[index], num_inference_steps=options.steps, generator=generator, output_type="latent", **guidance)
+    guidance = {} if options.guidance_scale is None else {"guidance_scale": options.guidance_scale}
+    guidance |= sized(options.size, options.model)
+
+    def sample(index: int) -> torch.Tensor:
+        latents: torch.Tensor = pipe(
+            prompts[index],
+            num_inference_steps=options.steps,
+            generator=torch.Generator().manual_seed(options.seed + index),
+            output_type="latent",
+            return_dict=False,
+            **guidance,
+        )[0]
+        return latents
 
     return sample

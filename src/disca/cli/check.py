@@ -26,6 +26,8 @@ class Check:
     """The bundle."""
     prompt: str | None = None
     """What to sample; what was recorded when left out."""
+    size: str | None = None
+    """A clip, as WIDTHxHEIGHTxFRAMES in pixels; the pipeline's own when left out."""
     steps: int | None = None
     """Sampling steps; those of the record, or of the bundle's first schedule, when left out."""
     seeds: Annotated[tuple[int, ...] | None, arg(metavar="INT [INT ...]")] = None
@@ -66,7 +68,10 @@ def check(options: Check) -> dict[str, Any]:
             f"The bundle's record is of {recorded.prompt!r} in {recorded.steps} steps with seeds "
             f"{' '.join(map(str, recorded.seeds))}. Check the same, or store another record with --record."
         )
-    found = bundle.measure(open_pipeline(options.pipe), seeds, prompt=prompt, num_inference_steps=steps)
+    from disca.cli.size import sized
+
+    call = {"prompt": prompt, "num_inference_steps": steps, **sized(options.size, options.pipe)}
+    found = bundle.measure(open_pipeline(options.pipe), seeds, **call)
     if recorded is None:
         recorded = Measured(relative_l2=found, most=1.5 * found, prompt=prompt, steps=steps, seeds=seeds)
         replace(bundle, measured=recorded).update(options.bundle)

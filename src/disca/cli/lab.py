@@ -1,4 +1,4 @@
-"""`disca lab`: the whole story on this machine, and its weights as a bundle."""
+"""`disca lab`: the whole story on this machine, its weights as a bundle, and a model to rehearse with."""
 
 from __future__ import annotations
 
@@ -42,17 +42,34 @@ class Pack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """Write a tiny Wan pipeline of random weights, to rehearse encoding, training and benchmarks on.
+
+    disca lab tiny --output model
+    """
+
+    output: Path
+    """A new folder."""
+    seed: int = 0
+    """Of the weights."""
+    printing: Printing = Printing()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lab:
     """A small text-to-video world on real model classes: try everything on a laptop.
 
     disca lab show
 
     disca lab bundle --output lab-bundle
+
+    disca lab tiny --output model
     """
 
     action: (
         Annotated[Show, tyro.conf.subcommand(name="show")]
         | Annotated[Pack, tyro.conf.subcommand(name="bundle")]
+        | Annotated[Tiny, tyro.conf.subcommand(name="tiny")]
         | Annotated[None, tyro.conf.Suppress]
     )
 
@@ -66,6 +83,8 @@ def lab(options: Lab) -> dict[str, Any] | None:
     """Run one action of the lab."""
     if isinstance(options.action, Show):
         return show(options.action)
+    if isinstance(options.action, Tiny):
+        return tiny(options.action)
     return pack(options.action) if isinstance(options.action, Pack) else None
 
 
@@ -75,6 +94,14 @@ def pack(options: Pack) -> dict[str, Any]:
 
     say(f"Wrote {bundle().save_pretrained(options.output)}")
     return {"output": str(options.output)}
+
+
+def tiny(options: Tiny) -> dict[str, Any]:
+    """Write the pipeline."""
+    from disca.lab.tiny import SIZE, save
+
+    say(f"Wrote {save(options.output, seed=options.seed)}, whose clips are of --size {SIZE} or a little more.")
+    return {"output": str(options.output), "size": str(SIZE)}
 
 
 def show(options: Show) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tyro
 
 from disca.cli.bench import Bench, bench
 from disca.cli.calibrate import Calibrate, calibrate
+from disca.cli.calibrate_schedule import CalibrateSchedule, calibrate_schedule
 from disca.cli.card import Card, card
 from disca.cli.check import Check, check
 from disca.cli.completion import completion
@@ -36,6 +37,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], Result | None]]] = {
     "train": (Train, train),
     "train-probe": (Probe, probe),
     "calibrate": (Calibrate, calibrate),
+    "calibrate-schedule": (CalibrateSchedule, calibrate_schedule),
     "bench": (Bench, bench),
     "check": (Check, check),
     "describe": (Describe, describe),
@@ -45,6 +47,9 @@ VERBS: dict[str, tuple[type, Callable[[Any], Result | None]]] = {
     "report": (Report, report),
     "schedule": (ScheduleOptions, schedule),
 }
+
+TWO_WORDS = (("train", "probe"), ("calibrate", "schedule"))
+"""Two words, one verb."""
 
 DESCRIPTION = """Make video diffusion transformers cheaper to sample, and prove it.
 
@@ -123,7 +128,7 @@ def run(args: Sequence[str]) -> None:
 
 def parse(args: Sequence[str]) -> Any:
     """The options of the verb that a command line names."""
-    args = ["train-probe", *args[2:]] if list(args[:2]) == ["train", "probe"] else list(args)  # two words, one verb
+    args = ["-".join(args[:2]), *args[2:]] if tuple(args[:2]) in TWO_WORDS else list(args)
     return tyro.cli(_verbs(args), prog="disca", description=DESCRIPTION, args=args or ["--help"], config=STYLE)
 
 

@@ -9,25 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
-from disca.flow.path import point, sigmas
+from disca.features import Features, Wants
+from disca.flow.path import point
 from disca.meanflow.second_time import SecondTime
 from disca.objectives import Loss, forecast_error, relative_error, token_error
 from disca.objectives.adversarial import TIMES, DiscriminatorTime, Form
-from disca.predictor.network import Predictor
+from disca.predictor.network import Cached, Init, Predictor, Residual
 from disca.schedules import Schedule
 from disca.training.clips import Draw, Source
 from disca.training.critic import Critic
 from disca.training.distill import drawn, drawn_scale, shift_of, within
 from disca.training.host import AnyHost, Host, embeds_guidance, hosted, prepared
+from disca.training.lora import add_low_rank, fused
 from disca.training.recipe import Recipe
 from disca.training.rollouts import Pair, final_state, rollout, same_noise
+from disca.training.steps import Steps, confined, part, steps_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,13 @@ class Fit:
     """Options of the stage ``predictor``."""
 
     blocks: int = 2
-    residual: str = "cache"
-    init: str = "host"
+    residual: Residual = "cache"
+    cached: Cached = "output"
+    history: int = 1
+    timed: bool = False
+    init: Init = "host"
+    """What the predictor is made of; see :class:`disca.predictor.network.Predictor`. A recipe with ``lora.rank`` trains
+    low-rank changes of its blocks instead of them; what is exported has them in its weights."""
     predictor: str = ""
     """Folder of a predictor to go on from, such as one fitted without the adversarial term."""
     steps: tuple[int, ...] = (8, 20)
@@ -116,11 +124,15 @@ class Fit:
         """Whether the base's features are looked at."""
         return self.matching > 0 or self.adversarial > 0
 
-    def times_of(self, schedule: Schedule, shift: float) -> Tensor:
-        """Times of the steps of a schedule, ``[steps + 1]`` from 1 to 0."""
+    def steps_with(self, pipe: Any, schedule: Schedule) -> Steps:
+        """The steps of a schedule as the pipeline takes them.
+
+        Raises:
+            ValueError: a scheduler that rollouts cannot follow.
+        """
         if self.times:
-            return torch.tensor(self.times[self.steps.index(schedule.steps)])
-        return sigmas(schedule.steps, shift)
+            return Steps(torch.tensor(self.times[self.steps.index(schedule.steps)], device=pipe.device))
+        return steps_of(pipe.scheduler, schedule.steps, shift_of(pipe), pipe.device)
 
     def draw(self, generator: torch.Generator) -> Schedule:
         """The schedule of one rollout."""
@@ -173,11 +185,9 @@ class FitTask:
         self.pipe = source.pipeline(recipe.start, recipe.seed)
         self.base = self.pipe.transformer.requires_grad_(False).eval()
         self.second: SecondTime | None = getattr(self.pipe, "second_time", None)
-        if getattr(source, "span", (0.0, 1.0)) != (0.0, 1.0) and options.pairs == "rollout":
-            raise ValueError(
-                "The transformer is one of two experts that take turns, and a rollout would cross the boundary between "
-                "them. Fit its predictor with objective.pairs='same_noise'."
-            )
+        self.span: tuple[float, float] = getattr(source, "span", (0.0, 1.0))
+        self.steps = {one.steps: options.steps_with(self.pipe, one) for one in options.schedules}
+        self.own = {one.steps: self._own(one) for one in options.schedules}
         if self.second is not None:
             self.second.requires_grad_(False).install(self.base)
         with torch.random.fork_rng():
@@ -188,7 +198,6 @@ class FitTask:
         self.sharded = tuple(module for module in (self.base, self.second) if module is not None)
         for network in (self.base, self.predictor):
             prepared(network, recipe)
-        self.shift = shift_of(self.pipe)
         self.host = Host(self.base, {}, self.second, shape=getattr(source, "shape", None))
         with torch.no_grad():
             self._calibrate()
@@ -199,27 +208,46 @@ class FitTask:
             found = Predictor.from_pretrained(options.predictor)
             found.matches(self.base)
         else:
-            found = Predictor.from_host(self.base, depth=options.blocks, residual=options.residual, init=options.init)
+            found = Predictor.from_host(
+                self.base,
+                depth=options.blocks,
+                residual=options.residual,
+                cached=options.cached,
+                history=options.history,
+                timed=options.timed,
+                init=options.init,
+            )
         if (found.device, found.dtype) != (self.base.device, torch.float32):  # diffusers warns of every move
             found = found.to(self.base.device, torch.float32)
-        return found.requires_grad_(True)
+        found.requires_grad_(True)
+        if self.recipe.lora.rank:
+            add_low_rank(found.blocks, self.recipe.lora, self.recipe.seed)
+        return found
 
     def _calibrate(self) -> None:
         """The predictor takes its scale, the same on every process, before anything is learned."""
         if self.predictor.config.residual == "none" or bool(self.predictor.calibrated):
             return
-        kept = []
+        spread = _Spread(self.predictor)
         fixed = Draw.fixed(self.recipe.seed)
         clips, noise = drawn(self.source, self.recipe, fixed, self.pipe.device)
         host = self._host(clips, self._scales(len(noise), fixed))
         half = torch.full((len(noise),), 0.5, device=noise.device)
 
-        def calibrate(current: object, cached: object, conditioning: object) -> object:
-            kept.append(cached)
-            return cached
+        same_noise(host, spread, clips.latents, noise, half, half, 0 * half)
 
-        same_noise(host, calibrate, clips.latents, noise, half, half, 0 * half)
-        self.predictor.calibrate(kept[0])  # type: ignore[arg-type]
+    def _own(self, schedule: Schedule) -> tuple[Schedule, range]:
+        """A schedule as far as the transformer takes part in it, and the steps that are its own. One that has nothing
+        to forecast there, as random ones may, gives way to the one that the predictor is for."""
+        found, own = confined(schedule, self.steps[schedule.steps].times, self.span)
+        if found.forecast_steps:
+            return found, own
+        if schedule in self.options.schedules:
+            raise ValueError(
+                f"Of the {schedule.steps} steps, {own[0]} to {own[-1]} are those of this transformer, and all of "
+                "them are full. Leave some of them out of full_steps, or fit the predictor of the other expert only."
+            )
+        return self.own[schedule.steps]
 
     def _scales(self, count: int, draw: Draw) -> Tensor:
         if embeds_guidance(self.base):
@@ -254,13 +282,19 @@ class FitTask:
             t = 0.02 + 0.98 * t
             r = (t - options.limit * interval).clamp(min=0)
             t, r = within(t, self.source), within(r, self.source)
-            return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap)], [1.0]
-        schedule = options.draw(draw.shared)
-        times = options.times_of(schedule, self.shift).to(x0)
-        asked = options.ask(schedule, times.cpu(), draw.shared)
-        first = 0 if options.begin == "noise" else anchor(schedule, min(asked))
-        state = noise if options.begin == "noise" else point(x0, noise, times[first].expand(len(x0)))
-        pairs = list(rollout(host, self.predictor, state, schedule, times, asked=asked, first=first))
+            before = None
+            if self.predictor.wants.history > 1:
+                spacing = torch.rand(len(x0), generator=generator).to(x0.device)
+                before = t + (spacing * (1 - t).clamp(max=options.gap)).clamp(min=1e-3)
+            return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap, before)], [1.0]
+        schedule, own = self._own(options.draw(draw.shared))
+        steps = self.steps[schedule.steps]
+        asked = options.ask(schedule, steps.times.cpu(), draw.shared)
+        first = own[0] if options.begin == "noise" else anchor(schedule, min(asked))
+        if self.predictor.wants.history > 1:
+            first = anchor(schedule, max(first - 1, own[0]))  # a full step has one before it, but the first
+        state = point(x0, noise, steps.times[first].to(x0).expand(len(x0)))
+        pairs = list(rollout(host, self.predictor, state, schedule, steps, asked=asked, first=first))
         return pairs, [asked[step] for step in sorted(asked)]
 
     def validate(self, folder: Path) -> dict[str, float]:
@@ -268,12 +302,13 @@ class FitTask:
         clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.pipe.device)
         host = self._host(clips, torch.full((len(noise),), self.options.scale))
         measures = {}
-        for schedule in self.options.schedules:
-            times = self.options.times_of(schedule, self.shift).to(noise)
-            full = final_state(host, (), noise, times)
-            for name, policy in self._policies(schedule).items():
-                error = relative_error(final_state(host, policy, noise, times), full)
-                measures[f"{name}_{schedule.steps}_{len(schedule.full_steps)}"] = error.mean().item()
+        for chosen in self.options.schedules:
+            (schedule, own), steps = self._own(chosen), self.steps[chosen.steps]
+            x = point(clips.latents, noise, steps.times[own[0]].to(noise).expand(len(noise)))
+            full = final_state(host, (), x, steps, own)
+            for name, policy in self._policies(part(schedule, own)).items():
+                error = relative_error(final_state(host, policy, x, steps, own), full)
+                measures[f"{name}_{chosen.steps}_{len(chosen.full_steps)}"] = error.mean().item()
         return measures
 
     def _policies(self, schedule: Schedule) -> dict[str, Policy]:
@@ -284,9 +319,23 @@ class FitTask:
         }
 
     def export(self, folder: Path, whole: Callable[[nn.Module], nn.Module]) -> None:
-        whole(self.predictor).save_pretrained(folder)  # type: ignore[operator]
+        predictor = whole(self.predictor)
+        if self.recipe.lora.rank:
+            predictor = fused(predictor)
+        predictor.save_pretrained(folder)  # type: ignore[operator]
 
 
 def _tokens(pair: Pair) -> Tensor:
     passes = zip(pair.forecast_tokens, pair.full_tokens, strict=True)
     return torch.stack([token_error(one, other) for one, other in passes]).mean()
+
+
+class _Spread:
+    """Stands in for a predictor, and shows it the features that it is given."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor, self.wants = predictor, Wants(tail=predictor.wants.tail)
+
+    def __call__(self, current: Features, cached: Features, conditioning: object) -> Features:
+        self.predictor.calibrate(cached)
+        return current

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -47,3 +48,29 @@ def targets(transformer: nn.Module, settings: Lora) -> list[str]:
             f"example, {', '.join(inside[:4])}."
         )
     return chosen
+
+
+def add_low_rank(blocks: nn.Module, settings: Lora, seed: int = 0) -> None:
+    """Give every linear layer inside of ``blocks``, or those whose names end as the settings say, low-rank changes that
+    start at nothing; of the blocks, they alone require a gradient."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    names = list(settings.targets) or [n for n, module in blocks.named_modules() if isinstance(module, nn.Linear)]
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha or settings.rank, target_modules=names)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, blocks)
+    for name, parameter in blocks.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def fused(module: nn.Module) -> Any:
+    """A copy in whose layers the low-rank changes are."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    copied = deepcopy(module)
+    for name, layer in list(copied.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            copied.set_submodule(name, layer.get_base_layer())
+    return copied

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from disca.adapters import adapter_for
 from disca.caching.policy import Policy
 from disca.caching.run import attach
 from disca.features import Features
-from disca.flow.path import expand, integrate, point
+from disca.flow.path import point
+from disca.objectives import relative_error
 from disca.schedules import Schedule
 from disca.training.host import AnyHost
-from disca.training.trunk import asking
+from disca.training.steps import Steps, moved
+from disca.training.trunk import Ends, asking
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def rollout(
     predictor: Any,
     x: Tensor,
     schedule: Schedule,
-    times: Tensor,
+    steps: Steps,
     *,
     asked: Collection[int],
     first: int = 0,
@@ -57,6 +60,7 @@ def rollout(
     Costs one evaluation of the base for each full step passed and each step asked.
     """
     last = max((step for step in asked if not schedule.is_full(step)), default=-1)
+    times, advance = steps.times, steps.start(first)
     anchor = times[first]
     with asking(host, predictor) as trunk:
         for step in range(first, last + 1):
@@ -71,15 +75,27 @@ def rollout(
             else:
                 with torch.no_grad():
                     velocity = trunk.forecast(x, t, r)
-            x = x - expand(t - r, x) * velocity.detach()
+            x = advance(x, velocity.detach(), step)
 
 
-def same_noise(host: AnyHost, predictor: Any, x0: Tensor, noise: Tensor, t: Tensor, r: Tensor, gap: Tensor) -> Pair:
+def same_noise(
+    host: AnyHost,
+    predictor: Any,
+    x0: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    r: Tensor,
+    gap: Tensor,
+    before: Tensor | None = None,
+) -> Pair:
     """The paper's pair: cache at ``(t, r)``, forecast ``gap`` later, all ``[batch]``, both states on the line from
-    ``noise`` to ``x0``. Costs two evaluations of the base."""
+    ``noise`` to ``x0``. For predictors that hear of two full steps, there is one on that line at ``before`` too. Costs
+    an evaluation of the base for each state."""
     later, end = (t - gap).clamp(min=1e-3), (r - gap).clamp(min=0)
     x = point(x0, noise, later)
     with asking(host, predictor) as trunk:
+        if before is not None:
+            trunk.full(point(x0, noise, before), before, before - (t - r))
         trunk.full(point(x0, noise, t), t, r)
         full = trunk.full(x, later, end, keep=False)
         tokens = trunk.tokens
@@ -88,8 +104,44 @@ def same_noise(host: AnyHost, predictor: Any, x0: Tensor, noise: Tensor, t: Tens
 
 
 @torch.no_grad()
-def final_state(host: AnyHost, policy: Policy, noise: Tensor, times: Tensor) -> Tensor:
-    """Where the sampler ends from ``noise`` under a policy; every step full where it has no rules."""
-    adapter = adapter_for(host.transformer)
-    with attach(host.transformer, policy, timesteps=[adapter.timestep_at(time) for time in times[:-1].tolist()]):
-        return integrate(host, noise, times)
+def final_state(host: AnyHost, policy: Policy, x: Tensor, steps: Steps, own: range | None = None) -> Tensor:
+    """Where the sampler ends from ``x`` under a policy, every step full where it has no rules. It takes the steps of
+    ``own``, by default all; the policy counts them from the first."""
+    adapter, own = adapter_for(host.transformer), own or range(len(steps))
+    timesteps = [adapter.timestep_at(time) for time in steps.times[own[0] : own[-1] + 1].tolist()]
+    with attach(host.transformer, policy, timesteps=timesteps):
+        return moved(host, x, steps, own)
+
+
+@torch.no_grad()
+def velocity_errors(
+    host: AnyHost, policy: Policy, noise: Tensor, steps: Steps, schedule: Schedule, *, visited: bool = True
+) -> dict[int, Tensor]:
+    """Relative error of the velocity of each forecast step under a policy with that schedule, ``[batch]`` by step: at
+    the states that its own sampler visits, or at those of the run with every step full."""
+    adapter, errors, x = adapter_for(host.transformer), {}, noise
+    times, advance = steps.times, steps.start()
+    with attach(host.transformer, policy, timesteps=[adapter.timestep_at(time) for time in times[:-1].tolist()]) as run:
+        for step in range(schedule.steps):
+            t, r = (time.expand(len(x)) for time in times[step : step + 2])
+            velocity = full = host(x, t, r)
+            if not schedule.is_full(step):
+                with run.aside():
+                    full = host(x, t, r)
+                errors[step] = relative_error(velocity, full)
+            x = advance(x, velocity if visited else full, step)
+    return errors
+
+
+@torch.no_grad()
+def recorded(host: AnyHost, noise: Tensor, steps: Steps) -> list[list[Features]]:
+    """What the trunk gave at each step of the run with every step full, one list for each pass of guidance: what
+    :func:`disca.caching.weighted.fitted` is fitted to."""
+    found: list[tuple[Features, ...]] = []
+    x, advance = noise, steps.start()
+    with Ends(host).heard() as tokens:
+        for step, (t, r) in enumerate(pairwise(steps.times)):
+            x = advance(x, host(x, t.expand(len(x)), r.expand(len(x))), step)
+            found.append(tuple(tokens))
+            tokens.clear()
+    return [list(run) for run in zip(*found, strict=True)]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from disca.adapters import adapter_for
 from disca.caching.experts import experts_of
-from disca.caching.forecasts import Kept, Learned
 from disca.caching.gates import Gate
+from disca.caching.learned import Learned, Past
 from disca.caching.policy import Rule
 from disca.caching.run import Run
 from disca.caching.sites import Trunk
@@ -28,11 +28,12 @@ class _Asked:
 
     evaluation: int = -1
     full: bool = True
+    t: float | Tensor = 1.0
     tokens: tuple[Features, ...] = ()
     run: object = None
 
     def moment(self, timestep: Any = None) -> Moment:
-        return Moment(step=self.evaluation, steps=1 << 30, t=1.0, r=0.0)  # no forecast here looks at times
+        return Moment(step=self.evaluation, steps=1 << 30, t=1.0, r=0.0)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class _WhenAsked(Gate):
 class _Heard(Learned):
     asked: _Asked
 
-    def predict(self, memory: Kept, moment: Moment, call: Call) -> Features:
+    def time(self, moment: Moment) -> float | Tensor:
+        return self.asked.t
+
+    def predict(self, memory: Past, moment: Moment, call: Call) -> Features:
         tokens = super().predict(memory, moment, call)
         self.asked.tokens += (tokens,)
         return tokens
@@ -60,7 +64,7 @@ class Asking:
     """Velocities of a host, each with its trunk computed in full or forecast from the last one kept. ``tokens`` holds
     what came out of the trunk in the last evaluation, for each pass of guidance."""
 
-    def __init__(self, host: AnyHost, run: Run, asked: _Asked, ends: _Ends) -> None:
+    def __init__(self, host: AnyHost, run: Run, asked: _Asked, ends: Ends) -> None:
         self._host, self._run, self._asked, self._ends = host, run, asked, ends
 
     @property
@@ -83,11 +87,11 @@ class Asking:
 
     def _evaluate(self, x: Tensor, t: Tensor, r: Tensor, *, full: bool) -> Tensor:
         asked = self._asked
-        asked.evaluation, asked.full, asked.tokens = asked.evaluation + 1, full, ()
+        asked.evaluation, asked.full, asked.t, asked.tokens = asked.evaluation + 1, full, t, ()
         return self._host(x, t, r)
 
 
-class _Ends:
+class Ends:
     """Hears what the host's last block gives."""
 
     def __init__(self, host: AnyHost) -> None:
@@ -113,7 +117,7 @@ def asking(host: AnyHost, predictor: Any) -> Iterator[Asking]:
     policy = (Rule(where=Trunk(), when=_WhenAsked(asked), how=_Heard(predictor, asked)),)
     run = Run(experts_of(host.transformer, policy), clock=asked)
     with run.attach():
-        yield Asking(host, run, asked, _Ends(host))
+        yield Asking(host, run, asked, Ends(host))
 
 
 def grid_of(transformer: Any, latents: Tensor) -> tuple[int, int, int]:

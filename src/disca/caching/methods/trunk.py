@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from disca.caching.constants import magnitudes, rescaling
 from disca.caching.ends import LastProjection, Output
-from disca.caching.forecasts import Forecast, Learned, Offset, RepeatChange, Reuse
+from disca.caching.forecasts import Forecast, Offset, RepeatChange, Reuse
 from disca.caching.gates import Every, From, Magnitudes
+from disca.caching.learned import Learned
 from disca.caching.methods.when import FullSteps, gate
 from disca.caching.policy import Policy, Rule
 from disca.caching.polynomials import Bands, Taylor

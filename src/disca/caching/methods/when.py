@@ -24,6 +24,11 @@ def gate(
 ) -> Static:
     """The gate of ``full_steps`` or of ``every``; see :func:`disca.reuse`. ``usual`` is the warm-up of a method
     where none was given."""
+    if isinstance(full_steps, int):
+        raise ValueError(
+            f"full_steps={full_steps} says how many steps are full, not which. List them, such as (0, 2, 4, 7), or let "
+            f"them be computed: disca calibrate schedule, then disca.from_calibration(file, {full_steps=})."
+        )
     if (full_steps is None) == (every is None):
         raise ValueError(
             f"Give one of full_steps (such as full_steps=(0, 2, 4, 7)) and every (such as every=4); given "
