@@ -282,5 +282,5 @@ def test_the_command_calibrates_a_bundle_of_the_lab(tmp_path: Path, capsys: pyte
     assert tuple(run.summary().branches["cond"].full) == bundle.frontiers[0].at(3).full_steps
     with pytest.raises(ValueError, match="no plan of 0"), bundle.attach(pipe, full_steps=0):
         pass
-    assert main([*args[:3], "--steps", "4", "--full", "2"]) == 1
+    assert main([*args[:3], "--steps", "4", "--full", "2"]) == 2
     assert "Say where to write" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from disca import trajectories
 from disca.cli import main
 from disca.records import read
 from disca.report.clips import read_images
@@ -62,6 +63,9 @@ def test_the_quickstart_writes_records_clips_and_a_page(tmp_path: Path) -> None:
     assert all(row.seconds and row.speedup and row.flops and row.semantic_accuracy is not None for row in rows)
     assert all(row.relative_l2 is not None and row.reference == "student_8" for row in rows if row.name != "student_8")
     assert len(list((tmp_path / "clips").glob("*.gif"))) == 6 * len(ROWS)
+    (paths,) = trajectories.read(tmp_path)
+    assert [run.name for run in paths.runs] == ["student_8", "disca_8_4", "reuse_8_4", "taylor_8_4"]
+    assert [step for step, full in enumerate(paths.runs[1].full) if full] == [0, 2, 4, 7]
     page = (tmp_path / "index.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
     assert not [file for file in tmp_path.rglob("*") if "draft" in file.name or file.suffix == ".tmp"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from disca import records
+from disca import records, trajectories
 from disca.cli import main
 from disca.cli.completion import SHELLS
 from disca.cli.printing import Printing, say
@@ -261,3 +261,13 @@ def test_the_installed_program_starts_and_exits_with_the_codes() -> None:
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
     assert "Traceback" not in run.stderr
+
+
+def test_a_bench_records_where_the_features_of_the_trunk_go(tmp_path: Path) -> None:
+    methods = ["--method", "reuse(every=2)", "fora(every=2)"]
+    common = ["--model", "lab-student", "--steps", "4", "--pairs", "2", "--output", str(tmp_path), "--quiet"]
+    assert main(["bench", *common, *methods, "--trajectories"]) == 0
+    (found,) = trajectories.read(tmp_path)
+    assert [run.name for run in found.runs] == ["student_4", "reuse_student_4_every2"]
+    assert found.runs[1].full == (True, False, True, False)
+    assert "Where the features go" in (tmp_path / "index.html").read_text()

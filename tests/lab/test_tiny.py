@@ -42,6 +42,6 @@ def test_seeds_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ]
     assert weights[0] == weights[1] != weights[2]
     assert torch.equal(torch.get_rng_state(), state)
-    assert main(["lab", "tiny", "--output", str(tmp_path / "a")]) == 1
+    assert main(["lab", "tiny", "--output", str(tmp_path / "a")]) == 2
     assert "holds something already" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]

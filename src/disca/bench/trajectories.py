@@ -18,6 +18,8 @@ from disca.caching.sites import Trunk
 from disca.features import Call, Features, Moment
 from disca.trajectories import Trajectories, Trajectory
 
+LEAST = 3
+"""Steps of a run that has two principal components."""
 TOKENS = 256
 """Of the video's, evenly spaced, so many are looked at: the features of 50 steps of a large model fill a disk."""
 
@@ -88,7 +90,7 @@ def record(
     Raises:
         ValueError: a policy that is not one rule of the trunk, or fewer than three steps.
     """
-    if steps < 3:
+    if steps < LEAST:
         raise ValueError(f"A trajectory in two dimensions needs at least three steps, not {steps}.")
     for name, policy in policies.items():
         if not of_the_trunk(policy):

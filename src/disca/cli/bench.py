@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from disca.bench.bench import Kept
     from disca.bench.grid import Grid, ModelEntry
     from disca.bench.models import Model
+    from disca.bench.rows import Row
+    from disca.trajectories import Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ class Bench:
     """How often everything is timed."""
     clips: int = 0
     """How many clips of every row are written as files."""
+    trajectories: bool = False
+    """Also record where the features go along a run, for methods of one rule for all blocks; the page draws it."""
     fps: float = 8
     """Frames per second of clips and videos."""
     guidance_scale: float | None = None
@@ -99,7 +103,9 @@ def bench(options: Bench) -> dict[str, Any] | None:
         return {"vbench": vbench, "real-size": real_size}[options.suite](options)
     result = measure(grid_of(options), options.output, load)
     clips = write_clips(options.output, result.clips, options.fps)
-    write_page(options.output / "index.html", result.records, clips, title=f"Bench: {grid_of(options).name}")
+    title = f"Bench: {grid_of(options).name}"
+    paths = record_trajectories(grid_of(options), options.output) if options.trajectories else []
+    write_page(options.output / "index.html", result.records, clips, title=title, trajectories=paths)
     print_table(result.records)
     say(f"Wrote {options.output / 'records.jsonl'} and {options.output / 'index.html'}")
     answer = {"output": str(options.output), "records": [row.to_dict() for row in result.records]}
@@ -211,6 +217,29 @@ def load(entry: ModelEntry) -> Model:
     from disca.lab.measure import from_source
 
     return from_source(entry.source)
+
+
+def record_trajectories(grid: Grid, output: Path) -> list[Trajectories]:
+    """Where the features go for the first pair, of every full run and the methods of the trunk beside it."""
+    from disca import trajectories
+    from disca.bench.bench import load_models
+    from disca.bench.plan import cells_of, pairs_of
+    from disca.bench.trajectories import LEAST, of_the_trunk, record
+
+    models = load_models(grid, load)
+    cells, pair = cells_of(grid, models), pairs_of(grid, models.values())[:1]
+    groups: dict[str, list[Row]] = {}
+    for row in cells.rows:
+        cached = isinstance(row.trial.policy, tuple) and of_the_trunk(row.trial.policy)
+        if cached and row.reference and row.trial.steps >= LEAST:
+            groups.setdefault(row.reference, []).append(row)
+    found = []
+    for reference, rows in groups.items():
+        policies = {row.name: row.trial.policy for row in rows if isinstance(row.trial.policy, tuple)}
+        given: dict[str, Any] = {"prompt": pair.prompts[0], "seed": pair.seeds[0], "steps": rows[0].trial.steps}
+        found.append(record(rows[0].trial.model, policies, reference=reference, **given))
+    trajectories.write(output, found)
+    return found
 
 
 def write_clips(output: Path, kept: list[Kept], fps: float) -> list[Any]:

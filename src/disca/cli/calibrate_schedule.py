@@ -133,7 +133,7 @@ def calibrate_schedule(options: CalibrateSchedule) -> dict[str, Any]:
         bundle.calibrated(found.frontier, found.schedule).update(options.bundle)
     _say(options, found)
     points = [asdict(point) for point in found.frontier.points]
-    return {"method": found.method, "steps": options.steps, "full_steps": found.chosen, "frontier": points}
+    return {"method": found.method, "steps": options.steps, "full_steps": list(found.chosen), "frontier": points}
 
 
 def _measure(
@@ -156,7 +156,8 @@ def _measure(
     prompts = prompts_of(options)
     pipe = open_pipeline(options.model)
     pipe.set_progress_bar_config(disable=True)
-    journal = Journal(draft, {**asdict(options), "prompts": prompts, "versions": versions()})
+    asked = {name: value for name, value in asdict(options).items() if name != "printing"}
+    journal = Journal(draft, {**asked, "prompts": prompts, "versions": versions()})
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar, bundle.joined(pipe) if bundle else nullcontext():
         line = bar.add_task("measuring", total=None)

@@ -101,7 +101,7 @@ def tiny(options: Tiny) -> dict[str, Any]:
     from disca.lab.tiny import SIZE, save
 
     say(f"Wrote {save(options.output, seed=options.seed)}, whose clips are of --size {SIZE} or a little more.")
-    return {"output": str(options.output)}
+    return {"output": str(options.output), "size": str(SIZE)}
 
 
 def show(options: Show) -> dict[str, Any]:

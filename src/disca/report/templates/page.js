@@ -55,6 +55,14 @@ name();
 
 // Points of the pictures tell what they are, to a pointer, a finger and a keyboard.
 const tip = document.getElementById("tip");
+let told = null;
+const place = () => {
+  if (!told) return;
+  const box = told.querySelector("circle").getBoundingClientRect();
+  const left = Math.min(box.right + 10, document.documentElement.clientWidth - tip.offsetWidth - 8);
+  tip.style.left = `${Math.max(8, left)}px`;
+  tip.style.top = `${Math.max(8, box.top - tip.offsetHeight - 8)}px`;
+};
 for (const title of document.querySelectorAll("svg title")) {
   const mark = title.parentElement;
   const text = title.textContent;
@@ -63,20 +71,22 @@ for (const title of document.querySelectorAll("svg title")) {
   mark.setAttribute("role", "img");
   mark.setAttribute("aria-label", text);
   const tell = () => {
+    told = mark;
     tip.textContent = text;
     tip.hidden = false;
-    const box = mark.querySelector("circle").getBoundingClientRect();
-    const left = Math.min(box.right + 10, document.documentElement.clientWidth - tip.offsetWidth - 8);
-    tip.style.left = `${Math.max(8, left)}px`;
-    tip.style.top = `${Math.max(8, box.top - tip.offsetHeight - 8)}px`;
+    place();
   };
-  const hush = () => { tip.hidden = true; };
+  const hush = () => {
+    if (told !== mark) return; // another one took over, such as by the Tab key
+    told = null;
+    tip.hidden = true;
+  };
   mark.addEventListener("pointerenter", tell);
   mark.addEventListener("focus", tell);
   mark.addEventListener("pointerleave", hush);
   mark.addEventListener("blur", hush);
 }
-addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+addEventListener("scroll", place, { passive: true, capture: true });
 
 // One row is one thing wherever it appears: in the table, in the pictures and among the clips.
 for (const kind of ["pointerenter", "pointerleave"]) {
