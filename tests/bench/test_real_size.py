@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from disca import records
+from disca.bench.around import DECODE, STAGES, TEXT, Plan, cost_of_stage, measured
 from disca.bench.machines import Machine
 from disca.bench.operations import flops
 from disca.bench.real_size import Bench, fitted, run
-from disca.bench.subjects import ALTERNATE, DISCA_8, DISCA_20, SUBJECTS, Job, jobs
+from disca.bench.peers import PEERS
+from disca.bench.subjects import ALTERNATE, DISCA_8, DISCA_20, SETTINGS, SUBJECTS, Job, jobs
 from disca.caching.methods import METHODS
 
 CPU = torch.device("cpu")
@@ -31,22 +33,24 @@ def bench() -> Bench:
 
 def test_the_first_jobs_are_the_most_telling() -> None:
     planned = jobs()
-    assert [job.name for job in planned[:4]] == [
+    assert [job.name for job in planned[:6]] == [
         "hunyuan_video/704x704x129/plain",
         "hunyuan_video/704x704x129/disca",
         "hunyuan_video/704x704x129/disca/4_of_8",
         "hunyuan_video/704x704x129/disca/8_of_20",
+        "hunyuan_video/704x704x129/text_encoders",
+        "hunyuan_video/704x704x129/vae",
     ]
     assert len({job.name for job in planned}) == len(planned)
     for subject in SUBJECTS:
         for size in subject.sizes:
             of_this = [job for job in planned if (job.subject, job.size) == (subject, size)]
-            assert {job.method for job in of_this} >= {"plain", *METHODS}
+            assert {job.method for job in of_this} == {"plain", *STAGES, *METHODS, *PEERS}
             assert {job.compiled for job in of_this} == {False, True}
 
 
 def test_every_method_leaves_a_record_and_a_killed_run_goes_on(bench: Bench, tmp_path: Path) -> None:
-    planned = few(("plain", *METHODS, "diffusers_first_block_cache"))
+    planned = few(("plain", *METHODS, "diffusers.first_block_cache"))
     file, heard = tmp_path / "records.jsonl", []
     run(file, planned[:2], bench)
     first = file.read_text()
@@ -102,7 +106,7 @@ def test_what_does_not_fit_is_recorded_with_its_need(bench: Bench, tmp_path: Pat
 
 def test_what_is_not_for_a_model_is_recorded_as_such(bench: Bench) -> None:
     """diffusers knows no blocks of HunyuanVideo-1.5."""
-    (job,) = few(("diffusers_first_block_cache",), ("hunyuan_video_15",))
+    (job,) = few(("diffusers.first_block_cache",), ("hunyuan_video_15",))
     record = bench.measure(job)
     assert record.extra["outcome"].startswith("not for this model")
 
@@ -143,3 +147,46 @@ def test_compiled_blocks_are_measured_too(bench: Bench, tmp_path: Path) -> None:
     planned = [job for job in jobs(chosen, small=True) if job.compiled]
     found = run(tmp_path / "records.jsonl", planned, bench)
     assert [record.extra["outcome"] for record in found] == ["measured", "measured"]
+
+
+def test_whole_runs_are_told_from_prompt_to_pixels(bench: Bench, tmp_path: Path) -> None:
+    """Two prompts for two passes, one for one; the stock pipeline of HunyuanVideo makes 50 steps of one pass."""
+    by = {r.name: r for r in run(tmp_path / "records.jsonl", few(("plain", "disca", TEXT, DECODE)), bench)}
+    job = few(("plain",))[0]
+    plain, text, vae = (by[replace(job, method=name).name] for name in ("plain", TEXT, DECODE))
+    for stage in (text, vae):
+        assert stage.extra["outcome"] == "measured"
+        assert stage.extra["finite"]
+        assert stage.transformer_evaluations == 0
+        assert len(stage.extra["calls"]) == 3
+    each, found = plain.extra["seconds_full"], vae.extra["end_to_end"]
+    assert found["seconds_base"] == pytest.approx(100 * each + 2 * text.seconds + vae.seconds)
+    assert found["seconds_stock"] == pytest.approx(50 * each + text.seconds + vae.seconds)
+    for schedule in (DISCA_8, DISCA_20):
+        name = replace(job, method="disca", schedule=schedule).name
+        seconds = by[name].seconds + text.seconds + vae.seconds
+        assert found[name]["seconds"] == pytest.approx(seconds)
+        assert found[name]["speedup"] == pytest.approx(found["seconds_base"] / seconds)
+        assert found[name]["speedup_over_stock"] == pytest.approx(found["seconds_stock"] / seconds)
+
+
+def test_a_stage_that_does_not_fit_is_recorded_with_its_need(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(plan: Plan, device: torch.device) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("disca.bench.real_size.measured", full)
+    for job in few(STAGES):
+        record = bench.measure(job)
+        cost = cost_of_stage(Plan(name=job.method, host=job.subject.host, size=job.size, dtype=torch.float32, small=True))
+        assert record.extra["outcome"] == "out of memory"
+        assert record.extra["need_bytes"] == cost.parameter_bytes + cost.tensor_bytes > cost.parameter_bytes
+        assert record.seconds is None
+
+
+def test_every_peer_has_settings_under_which_it_spares_a_step(bench: Bench) -> None:
+    assert set(PEERS) <= set(SETTINGS)
+    for job in few(tuple(PEERS)):
+        record = bench.measure(job)
+        assert record.extra["outcome"] == "measured", (job.method, record.extra)
+        assert 0 in record.full_steps
+        assert record.transformer_evaluations < ALTERNATE.steps

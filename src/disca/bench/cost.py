@@ -83,17 +83,8 @@ def cost_of(
     Raises:
         ValueError: a host that nobody described, or a size that it cannot have.
     """
-    import diffusers
-
-    if host not in ADAPTERS or not hasattr(diffusers, host):
-        raise ValueError(f"{unknown('host', host, ADAPTERS)} Only described classes of diffusers have costs.")
-    build = getattr(diffusers, host).from_config
-    layout = None if policy else _layout(build, config, depth)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake, _default(dtype):
-        transformer = build(dict(config)).eval()
-        predictor = Predictor.from_config(layout).eval() if layout else None
-    inputs = inputs_of(adapter_for(transformer), transformer.config, size, partial(_draw, fake, dtype), text)
+    fake, transformer, predictor = fake_host(host, config, dtype, None if policy else depth)
+    inputs = inputs_of(adapter_for(transformer), transformer.config, size, partial(draw_fake, fake, dtype), text)
     rules = policy(transformer) if policy else disca(cast(Predictor, predictor), full_steps=(0,))
     costs, held, tokens = _counted_steps(transformer, rules, inputs, fake, steps)
     return HostCost(
@@ -103,6 +94,26 @@ def cost_of(
         cache_bytes=held,
         tokens=tokens,
     )
+
+
+def fake_host(
+    host: str, config: Mapping[str, Any], dtype: torch.dtype, depth: int | None
+) -> tuple[FakeTensorMode, Any, Predictor | None]:
+    """A host without data, its mode, and a predictor of ``depth`` blocks for it where that is given.
+
+    Raises:
+        ValueError: a host that nobody described.
+    """
+    import diffusers
+
+    if host not in ADAPTERS or not hasattr(diffusers, host):
+        raise ValueError(f"{unknown('host', host, ADAPTERS)} Only described classes of diffusers have costs.")
+    build = getattr(diffusers, host).from_config
+    layout = None if depth is None else _layout(build, config, depth)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, default_dtype(dtype):
+        transformer = build(dict(config)).eval()
+        return fake, transformer, Predictor.from_config(layout).eval() if layout else None
 
 
 def _layout(build: Callable[..., Any], config: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
@@ -136,13 +147,15 @@ def _counted_steps(
     return {"full": costs[branch.full[-1]], "forecast": costs[branch.forecast[-1]]}, summary.bytes_held, seen[0]
 
 
-def _draw(fake: FakeTensorMode, dtype: torch.dtype, *shape: int) -> Tensor:
+def draw_fake(fake: FakeTensorMode, dtype: torch.dtype, *shape: int) -> Tensor:
+    """A tensor without data."""
     with fake:
         return torch.empty(shape, dtype=dtype)
 
 
 @contextmanager
-def _default(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Within the block, what is made without a dtype has this one."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
