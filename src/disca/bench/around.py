@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from disca.bench.encoders import encoders_of
 from disca.bench.loops import Sampled, built
 from disca.bench.operations import Cost, Counting
 from disca.bench.sizes import Size
+from disca.hooks import stand_in
 from disca.metrics.memory import PeakTensors, cuda_gauge
 from disca.metrics.timers import seconds_of
 
@@ -46,6 +48,8 @@ class Stage:
     modules: tuple[nn.Module, ...]
     work: Callable[[], tuple[Tensor, ...]]
     """Does it once, on inputs drawn for it; gives what the pipeline goes on with."""
+    repeated: tuple[nn.Module, ...] = ()
+    """Parts that it calls many times with tensors of few shapes, and that remember nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +97,12 @@ class Plan:
         dtype = row.dtype or self.dtype
         vae = build(partial(row.make, self.small), dtype)
         shape = row.latents(vae, self.size)
-        return Stage((vae,), lambda: tuple(vae.decode(draw(dtype, *shape), return_dict=False)))
+        return Stage((vae,), lambda: tuple(vae.decode(draw(dtype, *shape), return_dict=False)), (vae.decoder,) if row.tiled else ())
 
 
 @torch.no_grad()
 def cost_of_stage(plan: Plan) -> StageCost:
-    """Counted by running the real classes on tensors that have shapes and no data: exact, and slow where a VAE has many
-    tiles."""
+    """Counted by running the real classes on tensors that have shapes and no data."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
 
     def build(make: Callable[[], Any], dtype: torch.dtype) -> Any:
@@ -107,11 +110,39 @@ def cost_of_stage(plan: Plan) -> StageCost:
             return make().eval()
 
     stage = plan.build(build, partial(draw_fake, fake), torch.device("cpu"))
-    with PeakTensors() as alive, Counting(fake) as counting:
+    with PeakTensors() as alive, Counting(fake) as counting, ExitStack() as undo:
+        for module in stage.repeated:
+            undo.callback(stand_in(module, _Once(fake, counting, alive), "disca_once"))
         stage.work()
     weights = {id(one): one for module in stage.modules for one in module.parameters()}  # some are shared
     held = sum(one.numel() * one.element_size() for one in weights.values())
     return StageCost(cost=counting.cost, parameter_bytes=held, tensor_bytes=alive.peak)
+
+
+@dataclass
+class _Once:
+    """Stands in for a module, and runs it once for each shape it is given. Tiles have few shapes, and there are many."""
+
+    fake: FakeTensorMode
+    counting: Counting
+    alive: PeakTensors
+    seen: dict[torch.Size, tuple[Cost, int, torch.Size]] = field(default_factory=dict)
+
+    def __call__(self, forward: Callable[..., Tensor], args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        (tile,) = args
+        if tile.shape not in self.seen:
+            self.seen[tile.shape] = self._count(forward, tile)
+        cost, most, shape = self.seen[tile.shape]
+        self.counting.cost += cost
+        self.alive.peak = max(self.alive.peak, self.alive.live + most)
+        return tile.new_empty(shape)
+
+    def _count(self, forward: Callable[..., Tensor], tile: Tensor) -> tuple[Cost, int, torch.Size]:
+        before = self.counting.cost
+        with PeakTensors() as alive, Counting(self.fake) as counting:
+            made = forward(tile)
+        self.counting.cost = before
+        return counting.cost, alive.peak, made.shape
 
 
 @torch.no_grad()

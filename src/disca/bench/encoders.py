@@ -113,7 +113,10 @@ def _hidden_before_last_two(outputs: Any) -> Tensor:
 
 _HIDDEN: dict[str, Any] = {"options": {"output_hidden_states": True}, "embeds": _hidden_before_last_two}
 _GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3}
-_NARROW = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 512}
+_NARROW = {
+    **{"hidden_size": 64, "intermediate_size": 128},
+    **{"vocab_size": 512, "bos_token_id": 510, "eos_token_id": 511},
+}
 _SMALL_LLM = {**_NARROW, **_GROUPED}
 _SMALL_T5 = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "vocab_size": 384}
 

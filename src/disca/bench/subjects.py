@@ -29,7 +29,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "easycache": {"threshold": ANYTHING, "warmup": 1, "force_last": False},
     "first_block_cache": {"threshold": ANYTHING},
     "diffusers.first_block_cache": {"threshold": ANYTHING},
-    "diffusers.taylor_seer_cache": {"cache_interval": 2, "disable_cache_before_step": 1, "max_order": 1},
+    "diffusers.taylor_seer_cache": {
+        "cache_interval": 2,
+        "disable_cache_before_step": 1,
+        "max_order": 1,
+        "cache_identifiers": [
+            r"(transformer_blocks|blocks)\.\d+\.(attn\d?|ff|ffn|ff_context)",
+            r"single_transformer_blocks\.\d+\.proj_out",
+        ],
+        "skip_predict_identifiers": [r"single_transformer_blocks\.\d+\.(attn|proj_mlp)"],
+    },  # its own choice is attention alone, and nothing of Wan
     "diffusers.mag_cache": {
         "threshold": ANYTHING,
         "max_skip_steps": 1,
