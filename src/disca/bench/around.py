@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,11 @@ from disca.hooks import stand_in
 from disca.metrics.memory import PeakTensors, cuda_gauge
 from disca.metrics.timers import seconds_of
 
-StageName = Literal["text_encoders", "vae"]
-TEXT: StageName = "text_encoders"
+TEXT = "text_encoders"
 """One prompt through all of the pipeline's text encoders."""
-DECODE: StageName = "vae"
+DECODE = "vae"
 """One clip's latents to pixels."""
-STAGES: tuple[StageName, ...] = (TEXT, DECODE)
+STAGES = (TEXT, DECODE)
 REPEATS = 3
 
 
@@ -71,7 +70,8 @@ class StageCost:
 class Plan:
     """A stage of a host's stock pipeline at one size."""
 
-    name: StageName
+    name: str
+    """One of ``STAGES``."""
     host: str
     size: Size
     dtype: torch.dtype = torch.bfloat16
@@ -97,7 +97,11 @@ class Plan:
         dtype = row.dtype or self.dtype
         vae = build(partial(row.make, self.small), dtype)
         shape = row.latents(vae, self.size)
-        return Stage((vae,), lambda: tuple(vae.decode(draw(dtype, *shape), return_dict=False)), (vae.decoder,) if row.tiled else ())
+        return Stage(
+            (vae,),
+            lambda: tuple(vae.decode(draw(dtype, *shape), return_dict=False)),
+            (vae.decoder,) if row.tiled else (),
+        )
 
 
 @torch.no_grad()
@@ -121,7 +125,7 @@ def cost_of_stage(plan: Plan) -> StageCost:
 
 @dataclass
 class _Once:
-    """Stands in for a module, and runs it once for each shape it is given. Tiles have few shapes, and there are many."""
+    """Stands in for a module and runs it once for each shape that it is given: tiles are many, their shapes few."""
 
     fake: FakeTensorMode
     counting: Counting

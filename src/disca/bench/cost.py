@@ -44,7 +44,7 @@ class HostCost:
     cache_bytes: int
     """What is kept alive between steps."""
     extra_bytes: int
-    """By how much the most bytes of tensors alive at once exceed those of the first step, which is the plain model's."""
+    """How many bytes of tensors more are alive at once than in the first step, which is the plain model's."""
     tokens: tuple[int, ...]
     """Of each stream of features: video, and text where the trunk returns it."""
 

@@ -1,4 +1,4 @@
-"""What stock pipelines have beside a transformer: text encoders, and the VAE that decodes its latents. One row per family.
+"""What stock pipelines have beside a transformer: text encoders, and the VAE that decodes its latents, by family.
 
 Sizes are those of the published configurations, which can be told from what they have to fit: a transformer takes text
 as wide as its encoder gives it, and a VAE's latents. Where a class of diffusers or transformers has the published value
@@ -113,10 +113,7 @@ def _hidden_before_last_two(outputs: Any) -> Tensor:
 
 _HIDDEN: dict[str, Any] = {"options": {"output_hidden_states": True}, "embeds": _hidden_before_last_two}
 _GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3}
-_NARROW = {
-    **{"hidden_size": 64, "intermediate_size": 128},
-    **{"vocab_size": 512, "bos_token_id": 510, "eos_token_id": 511},
-}
+_NARROW = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 512, "bos_token_id": 510, "eos_token_id": 511}
 _SMALL_LLM = {**_NARROW, **_GROUPED}
 _SMALL_T5 = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "vocab_size": 384}
 
@@ -181,7 +178,10 @@ ENCODERS: dict[str, Encoders] = {
             model="AutoencoderKLHunyuanVideo",
             small={"block_out_channels": (8, 16, 16, 16), "norm_num_groups": 4, "layers_per_block": 1},
             tiled=True,
-            small_tiles={f"tile_sample_{what}_{side}": n for what, n in (("min", 48), ("stride", 32)) for side in _SIDES},
+            small_tiles={
+                **{f"tile_sample_min_{side}": 48 for side in _SIDES},
+                **{f"tile_sample_stride_{side}": 32 for side in _SIDES},
+            },
         ),
     ),
     "HunyuanVideo15Transformer3DModel": Encoders(

@@ -158,7 +158,7 @@ class Bench:
             return None
         cost = self.cost(job)
         if job.method != "disca":
-            method, steps = lambda host: _policy(job, None), ALTERNATE.steps
+            method, steps = lambda host: _policy(replace(job, schedule=ALTERNATE), None), ALTERNATE.steps
             config = self.config(job)
             try:
                 cost = cost_of(job.subject.host, config, job.size, policy=method, steps=steps, dtype=self.dtype)
@@ -236,15 +236,16 @@ def fitted(found: Sequence[Record]) -> tuple[Machine, dict[str, float]]:
 
 
 def _policy(job: Job, predictor: Any) -> Policy:
-    """The job's method, with full steps as in its schedule or every second one."""
+    """The job's method, with full steps as in its schedule, or as many of them at equal distances."""
     if job.method == "plain":
         return ()
-    options: dict[str, Any] = {"full_steps": job.schedule.full_steps, "every": 2, "predictor": predictor}
+    every = job.schedule.steps // len(job.schedule.full_steps)
+    options: dict[str, Any] = {"full_steps": job.schedule.full_steps, "every": every, "predictor": predictor}
     return from_name(job.method, **SETTINGS.get(job.method) or {name: options[name] for name in _options(job)})
 
 
 def _options(job: Job) -> list[str]:
-    """What the job's method is given that has no settings: full steps where it takes them, or every second one."""
+    """What the job's method is given that has no settings: full steps where it takes them, or how often."""
     known = METHODS[job.method].options if job.method in METHODS else ()
     decides = [name for name in ("full_steps", "every") if name in known][:1]
     return decides + (["predictor"] if "predictor" in known else [])

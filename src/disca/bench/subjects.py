@@ -16,6 +16,8 @@ DISCA_20 = Schedule(20, (0, 1, 2, 5, 9, 13, 17, 19))
 DISCA_8 = Schedule(8, (0, 2, 4, 7))
 ALTERNATE = Schedule(6, (0, 2, 4))
 """Steps for medians: the first full and the first forecast step warm up, two full and two forecast ones count."""
+TENTH = Schedule(50, tuple(range(0, 50, 5)))
+"""Whole runs of the other methods, on a base model's 50 steps."""
 
 ANYTHING = 1e9
 """A threshold that nothing exceeds: weights are random, and what is asked is what a skipped step costs."""
@@ -136,14 +138,19 @@ class Job:
 
 
 def jobs(subjects: Sequence[Subject] = SUBJECTS, *, small: bool = False, compiled: bool = True) -> list[Job]:
-    """All measurements, the most telling ones first: of the first model plain and DisCa, what goes on around the
-    loop, then the caches beside it and compiled blocks, then the other models, then larger sizes."""
+    """All measurements, the most telling ones first: of the first model plain and DisCa, what goes on around the loop,
+    then the caches beside it and compiled blocks, then the other models, then larger sizes; at the end whole runs of
+    the methods that can be told how often to compute in full."""
     found = []
     for place in range(max(len(subject.sizes) for subject in subjects)):
         for subject in subjects:
             if place < (1 if small else len(subject.sizes)):
                 size = subject.small_size if small else subject.sizes[place]
                 found += _jobs_at(subject, size, compiled)
+    others = [name for name in METHODS if name != "disca" and name not in SETTINGS]
+    for subject in subjects:
+        size = subject.small_size if small else subject.sizes[0]
+        found += [Job(subject=subject, size=size, method=name, schedule=TENTH) for name in others]
     return found
 
 
