@@ -79,6 +79,7 @@ def test_what_is_recorded_is_what_was_run(bench: Bench, tmp_path: Path) -> None:
     assert plain.flops == 6 * cost.full.flops
     assert disca.flops == 3 * cost.full.flops + 3 * cost.forecast.flops
     assert disca.extra["flop_ratio"] == cost.forecast.flops / cost.full.flops
+    assert disca.extra["waits_added"] == 0
     for schedule in (DISCA_8, DISCA_20):
         record = by[replace(job, schedule=schedule).name]
         assert record.full_steps == schedule.full_steps
