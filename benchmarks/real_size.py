@@ -1,7 +1,8 @@
 """What a step and a run take at true size: `python benchmarks/real_size.py`, on one GPU with room for the model.
 
 Writes benchmarks/records/real_size.jsonl, one record for each measurement as it comes; run it again to go on. The first
-ten minutes are those of HunyuanVideo at 704x704x129, plain and with DisCa. `--small` is the same on any machine.
+ten minutes are those of HunyuanVideo at 704x704x129, plain and with DisCa, and of its text encoders and VAE. `--small`
+is the same on any machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from disca.bench.real_size import Bench, fitted, run
 from disca.bench.subjects import SUBJECTS, jobs
 
 FILE = Path(__file__).parent / "records" / "real_size.jsonl"
+FACTS = ("outcome", "seconds_full", "seconds_forecast", "share_of_bound", "end_to_end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ def main(options: Options) -> None:
         bar = progress.add_task("measuring", total=None)
 
         def report(record, done, all) -> None:
-            facts = {n: record.extra.get(n) for n in ("outcome", "seconds_full", "seconds_forecast", "share_of_bound")}
+            facts = {name: record.extra.get(name) for name in FACTS}
             console.print(record.name, {n: round(v, 4) if isinstance(v, float) else v for n, v in facts.items() if v})
             progress.update(bar, completed=done, total=all)
 

@@ -17,4 +17,4 @@ def test_the_page_says_what_its_record_says() -> None:
     page, found = script.PAGE.read_text(), json.loads(script.FILE.read_text())
     assert found["derived"]
     assert script.fill(page, found) == page
-    assert script.fill(page, {**found, "rows": found["rows"][:1]}) != page
+    assert script.fill(page, {**found, "rows": found["rows"][:-1]}) != page

@@ -121,10 +121,10 @@ def _moment(step: int, times: Sequence[float]) -> Moment:
 
 def _scheduler_times(scheduler: Any, ascends: bool) -> list[float]:
     """N + 1 times, in [0, 1]. The noise levels of a flow are its times; other schedulers only have timesteps."""
-    timesteps = torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()
     sigmas = torch.as_tensor(getattr(scheduler, "sigmas", ()), dtype=torch.float64).tolist()
-    if len(sigmas) == len(timesteps) + 1 and max(sigmas) <= 1:
+    if len(sigmas) == len(scheduler.timesteps) + 1 and max(sigmas) <= 1:
         return [1 - sigma for sigma in sigmas] if ascends else sigmas
+    timesteps = torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()
     times = [value / scheduler.config.num_train_timesteps for value in timesteps]
     return [*([1 - time for time in times] if ascends else times), 0.0]
 

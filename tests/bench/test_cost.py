@@ -50,6 +50,7 @@ def test_operations_and_cache_are_those_of_the_real_model(name: str) -> None:
     operations, held = counted(host, size, text)
     assert [found.full.flops, found.forecast.flops] == operations
     assert found.cache_bytes == held
+    assert 0 <= found.extra_bytes <= 1.1 * held  # beside the predictor's weights
     widths = adapter_for(host).widths(host.config)
     assert held == 4 * sum(tokens * width for tokens, width in zip(found.tokens, widths, strict=True))
     assert 0 < found.full.attention < found.full.flops
@@ -101,7 +102,7 @@ def test_a_paper_s_numbers_at_full_size() -> None:
     assert 50 * small.full.flops == pytest.approx(29773e12, rel=0.001)
     found = cost_of("HunyuanVideoTransformer3DModel", {"guidance_embeds": True}, Size(704, 704, 129))
     assert found.tokens == (63888, 256)
-    assert found.cache_bytes == 2 * 3072 * (63888 + 256)
+    assert found.extra_bytes == found.cache_bytes == 2 * 3072 * (63888 + 256)
     assert found.speedup(DISCA_20, flops) == pytest.approx(11.9, abs=0.05)
     assert found.speedup(DISCA_8, flops) == pytest.approx(24.2, abs=0.05)
 
@@ -113,6 +114,7 @@ def test_a_schedule_costs_its_steps() -> None:
         parameter_bytes=0,
         predictor_bytes=0,
         cache_bytes=0,
+        extra_bytes=0,
         tokens=(1,),
     )
     assert cost.run(DISCA_8) == Cost(416, 48, 204)

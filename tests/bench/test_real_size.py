@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from disca import records
+from disca.bench.around import DECODE, STAGES, TEXT, Plan, cost_of_stage
 from disca.bench.machines import Machine
 from disca.bench.operations import flops
+from disca.bench.peers import PEERS
 from disca.bench.real_size import Bench, fitted, run
-from disca.bench.subjects import ALTERNATE, DISCA_8, DISCA_20, SUBJECTS, Job, jobs
+from disca.bench.subjects import ALTERNATE, DISCA_8, DISCA_20, SETTINGS, SUBJECTS, TENTH, Job, jobs
 from disca.caching.methods import METHODS
 
 CPU = torch.device("cpu")
@@ -21,7 +23,8 @@ CPU = torch.device("cpu")
 
 def few(methods: tuple[str, ...], names: tuple[str, ...] = ("hunyuan_video",)) -> list[Job]:
     chosen = [subject for subject in SUBJECTS if subject.name in names]
-    return [job for job in jobs(chosen, small=True, compiled=False) if job.method in methods]
+    planned = jobs(chosen, small=True, compiled=False)
+    return [job for job in planned if job.method in methods and job.schedule != TENTH]
 
 
 @pytest.fixture
@@ -31,22 +34,24 @@ def bench() -> Bench:
 
 def test_the_first_jobs_are_the_most_telling() -> None:
     planned = jobs()
-    assert [job.name for job in planned[:4]] == [
+    assert [job.name for job in planned[:6]] == [
         "hunyuan_video/704x704x129/plain",
         "hunyuan_video/704x704x129/disca",
         "hunyuan_video/704x704x129/disca/4_of_8",
         "hunyuan_video/704x704x129/disca/8_of_20",
+        "hunyuan_video/704x704x129/text_encoders",
+        "hunyuan_video/704x704x129/vae",
     ]
     assert len({job.name for job in planned}) == len(planned)
     for subject in SUBJECTS:
         for size in subject.sizes:
             of_this = [job for job in planned if (job.subject, job.size) == (subject, size)]
-            assert {job.method for job in of_this} >= {"plain", *METHODS}
+            assert {job.method for job in of_this} == {"plain", *STAGES, *METHODS, *PEERS}
             assert {job.compiled for job in of_this} == {False, True}
 
 
 def test_every_method_leaves_a_record_and_a_killed_run_goes_on(bench: Bench, tmp_path: Path) -> None:
-    planned = few(("plain", *METHODS, "diffusers_first_block_cache"))
+    planned = few(("plain", *METHODS, "diffusers.first_block_cache"))
     file, heard = tmp_path / "records.jsonl", []
     run(file, planned[:2], bench)
     first = file.read_text()
@@ -74,6 +79,7 @@ def test_what_is_recorded_is_what_was_run(bench: Bench, tmp_path: Path) -> None:
     assert plain.flops == 6 * cost.full.flops
     assert disca.flops == 3 * cost.full.flops + 3 * cost.forecast.flops
     assert disca.extra["flop_ratio"] == cost.forecast.flops / cost.full.flops
+    assert disca.extra["waits_added"] == 0
     for schedule in (DISCA_8, DISCA_20):
         record = by[replace(job, schedule=schedule).name]
         assert record.full_steps == schedule.full_steps
@@ -102,7 +108,7 @@ def test_what_does_not_fit_is_recorded_with_its_need(bench: Bench, tmp_path: Pat
 
 def test_what_is_not_for_a_model_is_recorded_as_such(bench: Bench) -> None:
     """diffusers knows no blocks of HunyuanVideo-1.5."""
-    (job,) = few(("diffusers_first_block_cache",), ("hunyuan_video_15",))
+    (job,) = few(("diffusers.first_block_cache",), ("hunyuan_video_15",))
     record = bench.measure(job)
     assert record.extra["outcome"].startswith("not for this model")
 
@@ -143,3 +149,59 @@ def test_compiled_blocks_are_measured_too(bench: Bench, tmp_path: Path) -> None:
     planned = [job for job in jobs(chosen, small=True) if job.compiled]
     found = run(tmp_path / "records.jsonl", planned, bench)
     assert [record.extra["outcome"] for record in found] == ["measured", "measured"]
+
+
+def test_whole_runs_are_told_from_prompt_to_pixels(bench: Bench, tmp_path: Path) -> None:
+    """Two prompts for two passes, one for one; the stock pipeline of HunyuanVideo makes 50 steps of one pass."""
+    by = {r.name: r for r in run(tmp_path / "records.jsonl", few(("plain", "disca", TEXT, DECODE)), bench)}
+    job = few(("plain",))[0]
+    plain, text, vae = (by[replace(job, method=name).name] for name in ("plain", TEXT, DECODE))
+    for stage in (text, vae):
+        assert stage.extra["outcome"] == "measured"
+        assert stage.extra["finite"]
+        assert stage.transformer_evaluations == 0
+        assert len(stage.extra["calls"]) == 3
+    each, found = plain.extra["seconds_full"], vae.extra["end_to_end"]
+    assert found["seconds_base"] == pytest.approx(100 * each + 2 * text.seconds + vae.seconds)
+    assert found["seconds_stock"] == pytest.approx(50 * each + text.seconds + vae.seconds)
+    for schedule in (DISCA_8, DISCA_20):
+        name = replace(job, method="disca", schedule=schedule).name
+        seconds = by[name].seconds + text.seconds + vae.seconds
+        assert found[name]["seconds"] == pytest.approx(seconds)
+        assert found[name]["speedup"] == pytest.approx(found["seconds_base"] / seconds)
+        assert found[name]["speedup_over_stock"] == pytest.approx(found["seconds_stock"] / seconds)
+
+
+def test_a_stage_that_does_not_fit_is_recorded_with_its_need(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(plan: Plan, device: torch.device) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("disca.bench.real_size.measured", full)
+    for job in few(STAGES):
+        record = bench.measure(job)
+        asked = Plan(name=job.method, host=job.subject.host, size=job.size, dtype=torch.float32, small=True)
+        cost = cost_of_stage(asked)
+        assert record.extra["outcome"] == "out of memory"
+        assert record.extra["need_bytes"] == cost.parameter_bytes + cost.tensor_bytes > cost.parameter_bytes
+        assert record.seconds is None
+
+
+def test_every_peer_has_settings_under_which_it_spares_a_step(bench: Bench) -> None:
+    assert set(PEERS) <= set(SETTINGS)
+    for job in few(tuple(PEERS)):
+        record = bench.measure(job)
+        assert record.extra["outcome"] == "measured", (job.method, record.extra)
+        assert 0 in record.full_steps
+        assert record.transformer_evaluations < ALTERNATE.steps
+
+
+def test_other_methods_are_sampled_whole_at_the_end(bench: Bench) -> None:
+    planned = jobs(small=True, compiled=False)
+    last = [job for job in planned if job.schedule == TENTH]
+    assert planned[-len(last) :] == last
+    assert {"fora", "taylorseer", "hicache"} <= {job.method for job in last}
+    (job,) = (job for job in last if job.method == "fora" and job.subject.name == "wan_1.3b")
+    record = bench.measure(job)
+    assert record.extra["outcome"] == "measured"
+    assert record.steps == 50
+    assert 10 <= record.transformer_evaluations <= 13

@@ -4,6 +4,7 @@ whose tensors cannot be read, and copies between it and the processor are counte
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -20,6 +22,7 @@ from disca.bench.sizes import inputs_of
 from disca.meanflow.second_time import SecondTime
 from tests.bench.test_cost import small_size
 from tests.families import FAMILIES
+from tests.pipelines import PIPELINES, Sampler
 
 READ_BY_THE_HOST = ("framepack", "15", "mochi", "anyflow")  # masks and indices, or an autocast that meta lacks
 NAMES = [name for name in FAMILIES if not any(part in name for part in READ_BY_THE_HOST)]
@@ -74,3 +77,53 @@ def arguments(host: Any) -> dict[str, Any]:
     inputs = inputs_of(adapter_for(host), host.config, small_size(host), partial(torch.empty, device="meta"), text)
     given: dict[str, Any] = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), inputs.at(0.5))
     return given
+
+
+class Reads(TorchFunctionMode):
+    """Counts calls that hand data of a tensor to Python, each of which waits where the tensor is on a device."""
+
+    NAMES = frozenset({"item", "tolist", "numpy", "cpu", "equal", "allclose", "nonzero", "is_nonzero", "masked_select"})
+    NAMES |= {f"__{name}__" for name in ("array", "bool", "float", "int", "index", "contains")}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += getattr(func, "__name__", "") in self.NAMES
+        return func(*args, **(kwargs or {}))
+
+
+def reads(sampler: Sampler) -> list[int]:
+    """From each call of a transformer in a run to the next one."""
+    with Reads() as seen:
+        marks: list[int] = []
+        handles = [
+            transformer.register_forward_pre_hook(lambda *_: marks.append(seen.count))
+            for transformer in sampler.transformers
+        ]
+        sampler(steps=STEPS)
+        for handle in handles:
+            handle.remove()
+    return [end - start for start, end in pairwise([*marks, seen.count])]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PIPELINES if "CogVideoX" not in name]
+)  # its schedulers count no steps
+def test_a_pipeline_reads_no_more_than_by_itself_but_the_noise_levels_at_its_beginning(name: str) -> None:
+    sampler = Sampler(PIPELINES[name])
+    first, *others = reads(sampler)
+    predictors = {part: disca.Predictor.from_host(getattr(sampler.pipe, part)) for part in _parts(sampler)}
+    policy = {part: disca.disca(predictor, full_steps=(0, 2)) for part, predictor in predictors.items()}
+    for attached in (disca.reuse(full_steps=(0, 2)), policy if len(policy) > 1 else policy["transformer"]):
+        with disca.attach(sampler.pipe, attached):
+            begins, *goes_on = reads(sampler)
+            again = reads(sampler)
+        assert [begins, *goes_on] == again
+        assert begins - first in (0, 1)
+        assert all(ours <= alone for ours, alone in zip(goes_on, others, strict=True))
+
+
+def _parts(sampler: Sampler) -> list[str]:
+    return [part for part in ("transformer", "transformer_2") if getattr(sampler.pipe, part, None) is not None]

@@ -24,6 +24,7 @@ from disca.caching.methods import disca
 from disca.caching.policy import Policy
 from disca.caching.run import attach
 from disca.errors import unknown
+from disca.metrics.memory import PeakTensors
 from disca.predictor.network import Predictor
 from disca.schedules import Schedule
 
@@ -42,6 +43,8 @@ class HostCost:
     predictor_bytes: int
     cache_bytes: int
     """What is kept alive between steps."""
+    extra_bytes: int
+    """How many bytes of tensors more are alive at once than in the first step, which is the plain model's."""
     tokens: tuple[int, ...]
     """Of each stream of features: video, and text where the trunk returns it."""
 
@@ -83,26 +86,38 @@ def cost_of(
     Raises:
         ValueError: a host that nobody described, or a size that it cannot have.
     """
-    import diffusers
-
-    if host not in ADAPTERS or not hasattr(diffusers, host):
-        raise ValueError(f"{unknown('host', host, ADAPTERS)} Only described classes of diffusers have costs.")
-    build = getattr(diffusers, host).from_config
-    layout = None if policy else _layout(build, config, depth)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake, _default(dtype):
-        transformer = build(dict(config)).eval()
-        predictor = Predictor.from_config(layout).eval() if layout else None
-    inputs = inputs_of(adapter_for(transformer), transformer.config, size, partial(_draw, fake, dtype), text)
+    fake, transformer, predictor = fake_host(host, config, dtype, None if policy else depth)
+    inputs = inputs_of(adapter_for(transformer), transformer.config, size, partial(draw_fake, fake, dtype), text)
     rules = policy(transformer) if policy else disca(cast(Predictor, predictor), full_steps=(0,))
-    costs, held, tokens = _counted_steps(transformer, rules, inputs, fake, steps)
+    costs, held, extra, tokens = _counted_steps(transformer, rules, inputs, fake, steps)
     return HostCost(
         **costs,
         parameter_bytes=_parameter_bytes(transformer),
         predictor_bytes=_parameter_bytes(predictor) if predictor else 0,
         cache_bytes=held,
+        extra_bytes=extra,
         tokens=tokens,
     )
+
+
+def fake_host(
+    host: str, config: Mapping[str, Any], dtype: torch.dtype, depth: int | None
+) -> tuple[FakeTensorMode, Any, Predictor | None]:
+    """A host without data, its mode, and a predictor of ``depth`` blocks for it where that is given.
+
+    Raises:
+        ValueError: a host that nobody described.
+    """
+    import diffusers
+
+    if host not in ADAPTERS or not hasattr(diffusers, host):
+        raise ValueError(f"{unknown('host', host, ADAPTERS)} Only described classes of diffusers have costs.")
+    build = getattr(diffusers, host).from_config
+    layout = None if depth is None else _layout(build, config, depth)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, default_dtype(dtype):
+        transformer = build(dict(config)).eval()
+        return fake, transformer, Predictor.from_config(layout).eval() if layout else None
 
 
 def _layout(build: Callable[..., Any], config: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
@@ -113,9 +128,10 @@ def _layout(build: Callable[..., Any], config: Mapping[str, Any], depth: int) ->
 
 def _counted_steps(
     transformer: Any, policy: Policy, inputs: Inputs, fake: FakeTensorMode, steps: int
-) -> tuple[dict[str, Cost], int, tuple[int, ...]]:
-    """The cost of the last step of each kind, the most that is kept between steps, and the tokens of each stream."""
-    adapter, costs, seen = inputs.adapter, [], []
+) -> tuple[dict[str, Cost], int, int, tuple[int, ...]]:
+    """The cost of the last step of each kind, the most that is kept between steps, what they need more than the first
+    one, and the tokens of each stream."""
+    adapter, costs, seen, peaks = inputs.adapter, [], [], []
     timesteps = [adapter.timestep_at(1 - step / steps) for step in range(steps)]
     first = adapter.blocks(transformer)[0]
 
@@ -123,26 +139,31 @@ def _counted_steps(
         seen.append(tuple(one.shape[1] for one in adapter.inputs(adapter.bind(block, args, kwargs))))
 
     handle = first.register_forward_pre_hook(hear, with_kwargs=True)
-    with attach(transformer, policy, timesteps=timesteps) as run:
+    with attach(transformer, policy, timesteps=timesteps) as run, PeakTensors() as alive:
         for timestep in timesteps:
+            alive.peak = alive.live
             with Counting(fake) as counting:
                 transformer(**inputs.at(timestep))
             costs.append(counting.cost)
+            peaks.append(alive.peak)
         summary = run.summary()
     handle.remove()
     (branch,) = summary.branches.values()
     if not branch.forecast:
         raise ValueError(f"This policy forecasts none of the first {steps} steps. Give more steps, or another policy.")
-    return {"full": costs[branch.full[-1]], "forecast": costs[branch.forecast[-1]]}, summary.bytes_held, seen[0]
+    last = {"full": costs[branch.full[-1]], "forecast": costs[branch.forecast[-1]]}
+    return last, summary.bytes_held, max(peaks) - peaks[0], seen[0]
 
 
-def _draw(fake: FakeTensorMode, dtype: torch.dtype, *shape: int) -> Tensor:
+def draw_fake(fake: FakeTensorMode, dtype: torch.dtype, *shape: int) -> Tensor:
+    """A tensor without data."""
     with fake:
         return torch.empty(shape, dtype=dtype)
 
 
 @contextmanager
-def _default(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Within the block, what is made without a dtype has this one."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -8,11 +8,12 @@ from statistics import median
 from typing import Any
 
 from disca.adapters import ADAPTERS
+from disca.bench.around import TEXT, whole
 from disca.bench.cost import PASSES, STEPS, HostCost
 from disca.bench.loops import Sampled
 from disca.bench.operations import flops
 from disca.bench.sizes import feed_of
-from disca.bench.subjects import ALTERNATE, Job
+from disca.bench.subjects import ALTERNATE, DISCA_8, DISCA_20, Job
 from disca.records import Record
 
 
@@ -53,6 +54,8 @@ def comparison(job: Job, facts: Mapping[str, Any], cost: HostCost | None, plain:
         return found
     if plain.extra.get("peak_bytes") and facts.get("peak_bytes"):
         found["extra_peak_bytes"] = facts["peak_bytes"] - plain.extra["peak_bytes"]
+    if "waits" in facts and "waits" in plain.extra:
+        found["waits_added"] = facts["waits"] - plain.extra["waits"]
     if job.schedule != ALTERNATE:
         each, feed = plain.extra["seconds_full"], feed_of(ADAPTERS[job.subject.host])
         speedup = STEPS * PASSES * each / facts["seconds"]
@@ -78,3 +81,27 @@ def find(before: Sequence[Record], job: Job, method: str) -> Record | None:
     """The record of another method at the same model, size and compilation."""
     wanted = replace(job, method=method, schedule=ALTERNATE).name
     return next((record for record in before if record.name == wanted), None)
+
+
+def end_to_end(job: Job, decode: float, before: Sequence[Record]) -> dict[str, Any]:
+    """Seconds from prompt to pixels and what they are less by than others: text encoders, loop and VAE, of the plain
+    model's 50 steps of two passes, of what the stock pipeline does by default, and of each run with DisCa among
+    ``before``. ``decode`` is what the VAE takes; nothing where text or plain model were not measured."""
+    plain, text = find(before, job, "plain"), find(before, job, TEXT)
+    each, encode = plain and plain.extra.get("seconds_full"), text and text.seconds
+    if not each or not encode:
+        return {}
+    feed = feed_of(ADAPTERS[job.subject.host])
+    base = whole(STEPS * PASSES * each, encode, decode, passes=PASSES)
+    stock = whole(feed.steps * feed.passes * each, encode, decode, passes=feed.passes)
+    found: dict[str, Any] = {"seconds_base": base, "seconds_stock": stock}
+    for record in before:
+        if record.seconds and record.name in _runs(job):
+            run = whole(record.seconds, encode, decode)
+            found[record.name] = {"seconds": run, "speedup": base / run, "speedup_over_stock": stock / run}
+    return found
+
+
+def _runs(job: Job) -> set[str]:
+    """Names of the whole runs with DisCa at a job's model and size."""
+    return {replace(job, method="disca", schedule=schedule).name for schedule in (DISCA_8, DISCA_20)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -14,6 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from disca.adapters import adapter_for
+from disca.bench.cost import default_dtype
 from disca.bench.sizes import Inputs, Size, inputs_of
 
 
@@ -75,21 +76,22 @@ class Sampler:
         return Inputs(found.adapter, found.feed, found.grid, moved)
 
     @torch.no_grad()
-    def sample(
-        self, size: Size, steps: int, *, within: Callable[[], AbstractContextManager[Any]] = nullcontext
-    ) -> Sampled:
+    def sample(self, size: Size, steps: int) -> Sampled:
         """One run of ``steps`` steps in one branch, from noise drawn for it; the model's inputs change with each step.
-        Each call is made inside of ``within()``."""
+        Each call says where it is as pipelines do, by ``cache_context``."""
         inputs, scheduler = self.inputs(size), self.scheduler
         scheduler.set_timesteps(steps, device=self.device)
         scheduler.set_begin_index(0)
-        timesteps, x = scheduler.timesteps.tolist(), inputs.arguments["hidden_states"].clone()
+        timesteps, sigmas = scheduler.timesteps.tolist(), scheduler.sigmas.tolist()
+        x = inputs.arguments["hidden_states"].clone()
+        told = "kwargs" in signature(self.transformer.cache_context).parameters  # since diffusers 0.42
         self._reset_peak()
         laps = Laps(self.device)
         laps.mark()
-        for timestep, exact in zip(timesteps, scheduler.timesteps, strict=True):
-            with within():
-                velocity = self.transformer(**{**inputs.at(timestep), "hidden_states": x})[0]
+        for step, exact in enumerate(scheduler.timesteps):
+            place = {"step_index": step, "sigma": sigmas[step], "num_inference_steps": steps}
+            with self.transformer.cache_context("cond", **(place if told else {})):
+                velocity = self.transformer(**{**inputs.at(timesteps[step]), "hidden_states": x})[0]
             x = x.clone()  # a graph may hold the other one
             channels = velocity.shape[1]
             x[:, :channels] = scheduler.step(velocity, exact, x[:, :channels], return_dict=False)[0]
@@ -107,17 +109,29 @@ class Sampler:
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
 
 
+WAITS = {
+    "cuda": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
+    "cpu": ("aten::_local_scalar_dense",),
+}
+"""What the profiler calls it where the processor waits for a device; on a processor, reads that would wait."""
+
+
+def waits(work: Callable[[], object], device: torch.device) -> int:
+    """How often the processor waits for the device in some work, by torch's profiler."""
+    kinds = torch.profiler.ProfilerActivity
+    activities = [kinds.CPU, kinds.CUDA] if device.type == "cuda" else [kinds.CPU]
+    with torch.profiler.profile(activities=activities) as profiler:
+        work()
+    return sum(one.count for one in profiler.key_averages() if one.key in WAITS[device.type])
+
+
 def built(build: Callable[[], Any], device: torch.device, dtype: torch.dtype) -> Any:
     """A module with the random weights that its class gives it, made on the device in its dtype: a large model has no
     room for a moment in float32. What its class keeps in float32 when it is loaded is in float32."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            module = build()
-    finally:
-        torch.set_default_dtype(before)
-    kept = set(module._keep_in_fp32_modules or ())
+    with default_dtype(dtype), torch.device(device):
+        module = build()
+    strict = getattr(module, "_keep_in_fp32_modules_strict", None)  # transformers means float16 alone by the other
+    kept = set(module._keep_in_fp32_modules or ()) if strict is None else set(strict)
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
         if kept & set(name.split(".")):
             value.data = value.data.float()

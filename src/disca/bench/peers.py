@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -57,9 +58,8 @@ class BlockCount:
 
     def __init__(self) -> None:
         self._ran: set[str] = set()
-        self._timestep: float | None = None
-        self._calls: list[list[bool]] = []
-        """For each step, whether each of its calls was full."""
+        self._calls: list[tuple[Any, bool]] = []
+        """Timestep of each call, and whether it was full; read when all is done, since reading waits for a device."""
 
     @classmethod
     @contextmanager
@@ -73,10 +73,11 @@ class BlockCount:
 
     def summary(self) -> Summary:
         """What ran since watching began."""
-        width = max((len(step) for step in self._calls), default=0)
+        calls = [[full for _, full in step] for _, step in groupby(self._calls, lambda call: _number(call[0]))]
+        width = max(map(len, calls), default=0)
         branches = {}
         for branch in range(width):
-            taken = [(index, step[branch]) for index, step in enumerate(self._calls) if branch < len(step)]
+            taken = [(index, step[branch]) for index, step in enumerate(calls) if branch < len(step)]
             full = tuple(index for index, whole in taken if whole)
             branches[str(branch)] = Steps(full=full, forecast=tuple(index for index, whole in taken if not whole))
         return Summary(branches=branches, seconds_full=0.0, seconds_forecast=0.0, bytes_held=0)
@@ -93,13 +94,14 @@ class BlockCount:
 
     def _begin(self, timestep: Any) -> None:
         self._ran.clear()
-        now = float(torch.as_tensor(timestep).max())
-        if now != self._timestep:
-            self._calls.append([])
-            self._timestep = now
+        self._calls.append((timestep, False))
 
     def _end(self, parts: int) -> None:
-        self._calls[-1].append(len(self._ran) == parts)
+        self._calls[-1] = (self._calls[-1][0], len(self._ran) == parts)
+
+
+def _number(timestep: Any) -> float:
+    return float(torch.as_tensor(timestep).max())
 
 
 def _parts(transformer: nn.Module) -> dict[str, nn.Module]:
@@ -190,11 +192,13 @@ def _block_adapter(cache_dit: Any, model: Model) -> Any:
     host = model.transformers[0]
     adapter = adapter_for(host)
     stacks = [name for name in adapter.stacks if len(getattr(host, name))]
+    from diffusers import DiffusionPipeline
+
     patterns = cache_dit.ForwardPattern
     pattern = patterns.Pattern_2 if adapter.context is None else patterns.Pattern_0
     pattern = patterns.Pattern_1 if adapter.context_first else pattern
     return cache_dit.BlockAdapter(
-        pipe=model.pipe,
+        pipe=model.pipe if isinstance(model.pipe, DiffusionPipeline) else None,  # then it counts calls
         transformer=host,
         blocks=[getattr(host, name) for name in stacks],
         blocks_name=list(stacks),
@@ -228,7 +232,7 @@ PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         _hook("FirstBlockCache", gated=True),
-        _hook("TaylorSeerCache", lambda model, steps: {"taylor_factors_dtype": torch.float32}),
+        _hook("TaylorSeerCache", lambda model, steps: {"taylor_factors_dtype": model.transformers[0].dtype}),
         _hook("MagCache", lambda model, steps: {"num_inference_steps": steps}),
         _hook("PyramidAttentionBroadcast", lambda m, steps: {"current_timestep_callback": lambda: _timestep(m)}),
         _hook("SeaCache", lambda model, steps: {"raw_vision_callback": _latents}, gated=True),

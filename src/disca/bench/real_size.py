@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -18,12 +19,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 
 import disca
 from disca import records
+from disca.bench.around import DECODE, STAGES, Plan, cost_of_stage, measured
 from disca.bench.cost import HostCost, cost_of
-from disca.bench.findings import comparison, facts_of, find, flops_of, medians
-from disca.bench.loops import Sampler, built
+from disca.bench.findings import comparison, end_to_end, facts_of, find, flops_of, medians
+from disca.bench.loops import Sampler, built, waits
 from disca.bench.machines import Machine, fit
+from disca.bench.models import Model
 from disca.bench.operations import Cost
-from disca.bench.other_caches import PEERS
+from disca.bench.peers import PEERS, PeerDriver
 from disca.bench.sizes import Size
 from disca.bench.subjects import ALTERNATE, SETTINGS, Job
 from disca.caching.methods import METHODS, from_name
@@ -48,7 +51,7 @@ class Bench:
         """A record of the job. What could not run is recorded too, with why; ``before`` are records that it is compared
         with."""
         try:
-            facts = self._peer(job) if job.method in PEERS else self._method(job)
+            facts = self._facts(job, before)
         except torch.OutOfMemoryError:
             facts = {"outcome": "out of memory", "need_bytes": self._need(job, before)}
         except (ValueError, ImportError, NotImplementedError) as error:
@@ -56,6 +59,11 @@ class Bench:
         finally:
             self._collect()
         return self._record(job, facts, before)
+
+    def _facts(self, job: Job, before: Sequence[Record]) -> dict[str, Any]:
+        if job.method in STAGES:
+            return self._stage(job, before)
+        return self._peer(job) if job.method in PEERS else self._method(job)
 
     def _sampler(self, job: Job) -> Sampler:
         """The model, kept as long as jobs are about it."""
@@ -90,6 +98,7 @@ class Bench:
         if job.schedule != ALTERNATE or job.compiled:  # otherwise the first steps warm up
             with disca.attach(sampler, _policy(replace(job, schedule=BRIEF), predictor)):
                 sampler.sample(job.size, BRIEF.steps)
+        counted = {"waits": self._waits(job, sampler, predictor)} if self._is_profiled(job) else {}
         with disca.attach(sampler, policy) as run:
             sampled = sampler.sample(job.size, job.schedule.steps)
             summary = run.summary()
@@ -100,16 +109,38 @@ class Bench:
             "full_steps": tuple(sorted(full)),
             **medians(sampled.calls, full, skip=job.schedule == ALTERNATE),
             "cache_bytes": summary.bytes_held,
+            **counted,
         }
 
+    @staticmethod
+    def _is_profiled(job: Job) -> bool:
+        return job.method in ("plain", "disca") and job.schedule == ALTERNATE and not job.compiled
+
+    def _waits(self, job: Job, sampler: Sampler, predictor: Any) -> int:
+        """Of a run of its own, since the profiler takes time."""
+        with disca.attach(sampler, _policy(replace(job, schedule=BRIEF), predictor)):
+            return waits(lambda: sampler.sample(job.size, BRIEF.steps), self.device)
+
     def _peer(self, job: Job) -> dict[str, Any]:
-        """A peer does not say which steps it skipped: those that took less than three quarters of the longest."""
-        sampler = self._sampler(job)
-        with PEERS[job.method](sampler.transformer, job.schedule.steps) as within:
-            sampled = sampler.sample(job.size, job.schedule.steps, within=within)
-        limit = 0.75 * max(sampled.calls)
-        full = {0, *(step for step, seconds in enumerate(sampled.calls) if seconds >= limit)}
-        return {**facts_of(sampled), "full_steps": tuple(sorted(full)), **medians(sampled.calls, full, skip=True)}
+        """Which steps were full is counted by the layers that ran."""
+        sampler, steps = self._sampler(job), job.schedule.steps
+        with PeerDriver(job.method, SETTINGS[job.method]).attach(Model(pipe=sampler), steps) as counter:
+            sampled = sampler.sample(job.size, steps)
+            (branch,) = counter.summary().branches.values()
+        return {**facts_of(sampled), "full_steps": branch.full, **medians(sampled.calls, set(branch.full), skip=True)}
+
+    def _stage(self, job: Job, before: Sequence[Record]) -> dict[str, Any]:
+        """Alone on the device, as where a pipeline offloads each model that has done its work."""
+        self._held = (None, None)
+        self._collect()
+        found = measured(self._plan(job), self.device)
+        facts = {**facts_of(found), "seconds": median(found.calls)}
+        if job.method == DECODE:
+            facts["end_to_end"] = end_to_end(job, facts["seconds"], before)
+        return facts
+
+    def _plan(self, job: Job) -> Plan:
+        return Plan(name=job.method, host=job.subject.host, size=job.size, dtype=self.dtype, small=self.small)
 
     def cost(self, job: Job) -> HostCost:
         """Of the job's model under DisCa, by its configuration alone."""
@@ -120,12 +151,14 @@ class Bench:
 
     def _need(self, job: Job, before: Sequence[Record]) -> int | None:
         """Bytes that a job would have taken: what the plain model took, and what the method keeps."""
+        if job.method in STAGES:
+            return cost_of_stage(self._plan(job)).peak_bytes
         plain = find(before, job, "plain")
         if plain is None or plain.extra.get("peak_bytes") is None or job.method in PEERS:
             return None
         cost = self.cost(job)
         if job.method != "disca":
-            method, steps = lambda host: _policy(job, None), ALTERNATE.steps
+            method, steps = lambda host: _policy(replace(job, schedule=ALTERNATE), None), ALTERNATE.steps
             config = self.config(job)
             try:
                 cost = cost_of(job.subject.host, config, job.size, policy=method, steps=steps, dtype=self.dtype)
@@ -134,9 +167,10 @@ class Bench:
         return int(plain.extra["peak_bytes"]) + cost.predictor_bytes + cost.cache_bytes
 
     def _record(self, job: Job, facts: dict[str, Any], before: Sequence[Record]) -> Record:
-        steps, full = job.schedule.steps, facts.pop("full_steps", ())
+        stage, full = job.method in STAGES, facts.pop("full_steps", ())
+        steps = 1 if stage else job.schedule.steps
         cost = self.cost(job) if job.method in ("plain", "disca") else None
-        compared = comparison(job, facts, cost, find(before, job, "plain"))
+        compared = {} if stage else comparison(job, facts, cost, find(before, job, "plain"))
         return Record(
             name=job.name,
             policy=facts.pop("policy", "none"),
@@ -202,15 +236,16 @@ def fitted(found: Sequence[Record]) -> tuple[Machine, dict[str, float]]:
 
 
 def _policy(job: Job, predictor: Any) -> Policy:
-    """The job's method, with full steps as in its schedule or every second one."""
+    """The job's method, with full steps as in its schedule, or as many of them at equal distances."""
     if job.method == "plain":
         return ()
-    options: dict[str, Any] = {"full_steps": job.schedule.full_steps, "every": 2, "predictor": predictor}
+    every = job.schedule.steps // len(job.schedule.full_steps)
+    options: dict[str, Any] = {"full_steps": job.schedule.full_steps, "every": every, "predictor": predictor}
     return from_name(job.method, **SETTINGS.get(job.method) or {name: options[name] for name in _options(job)})
 
 
 def _options(job: Job) -> list[str]:
-    """What the job's method is given that has no settings: full steps where it takes them, or every second one."""
+    """What the job's method is given that has no settings: full steps where it takes them, or how often."""
     known = METHODS[job.method].options if job.method in METHODS else ()
     decides = [name for name in ("full_steps", "every") if name in known][:1]
     return decides + (["predictor"] if "predictor" in known else [])
