@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from disca.demo.curve import PACKAGED, THIS, Choice, compared, curve, full_runs, is_choice, read
 from disca.demo.markup import picture
 from disca.records import Record
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(
@@ -79,8 +84,15 @@ def test_there_may_be_no_records() -> None:
 def test_the_packaged_records_serve_the_lab() -> None:
     rows = read([PACKAGED])
     assert {full.steps for full in full_runs(rows, "student")} >= {8, 20}
+    assert {full.steps for full in full_runs(rows, "base")} == {50}
     for choice in (CHOICE, replace(CHOICE, method="disca")):
         assert curve(rows, choice).chosen
+
+
+def test_the_packaged_records_are_the_committed_ones() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "demo_records.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_one_file_or_several(tmp_path: object) -> None:

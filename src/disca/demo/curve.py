@@ -85,9 +85,15 @@ def full_runs(records: Sequence[Record], rows: str) -> list[Record]:
 
 def compared(records: Sequence[Record], full: Record) -> list[Record]:
     """A full run, and what is compared with it; of each name the last."""
-    found = {row.name: row for row in records if _is_compared(row) and _run(row.reference) == full.name}
-    others = [row for row in found.values() if _run(row.name) != full.name and "error" not in row.extra]
-    return [replace(full, speedup=1.0, speedup_over=full.name, relative_l2=0.0), *others]
+    rows = {row.name: row for row in records if _is_compared(row) and _run(row.reference) == full.name}
+    others = [row for row in rows.values() if _run(row.name) != full.name and "error" not in row.extra]
+    found = [replace(full, speedup=1.0, speedup_over=full.name, relative_l2=0.0), *others]
+    return [replace(row, extra={**row.extra, "short": _short(row)}) for row in found]
+
+
+def _short(row: Record) -> str:
+    """A row's name in a picture."""
+    return str(row.extra.get("short") or row.name).replace("_", " ")
 
 
 def is_choice(row: Record, choice: Choice) -> bool:

@@ -83,8 +83,8 @@ def frontier(
     closer) as an SVG element.
 
     Rows that measure their distance to another reference than most do not compare, and are left out, as are rows
-    without a finite value. Rows named in ``aside`` are drawn, but neither lead nor lie on the line of those that do.
-    Returns an empty string when fewer than two rows remain.
+    without a finite value. Rows named in ``aside`` are drawn with their names, but neither lead nor lie on the line of
+    those that do. Returns an empty string when fewer than two rows remain.
     """
     if measure not in ("relative_l2", "psnr"):
         raise ValueError(f"A frontier shows 'relative_l2' or 'psnr', not {measure!r}.")
@@ -97,7 +97,8 @@ def frontier(
     axis, up = _axis_of_speed(points), _axis_of_closeness(points, falling=measure == "relative_l2")
     title, name = _column(measure).title, CHEAPER[across]
     leading = best([point for point in points if point.name not in aside], falling=measure == "relative_l2")
-    return _svg(points, leading, axis, up, title=f"{name} against {title}", heading=f"{title}, closer is up", foot=name)
+    words = {"title": f"{name} against {title}", "heading": f"{title}, closer is up", "foot": name}
+    return _svg(_named(points, leading, aside), leading, axis, up, **words)
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
@@ -165,6 +166,14 @@ def _axis_of_closeness(points: Sequence[Point], *, falling: bool) -> Axis:
     return Axis(low - room, high + room, HEIGHT - BOTTOM, TOP)
 
 
+def _named(points: Sequence[Point], leading: Sequence[Point], aside: Collection[str]) -> Sequence[Point]:
+    """Of a crowd only what leads and what stands aside is named; pointing at the others tells their names."""
+    if len(points) <= CROWD:
+        return points
+    names = {point.name for point in leading} | set(aside)
+    return [point if point.name in names else replace(point, text="") for point in points]
+
+
 def _svg(
     points: Sequence[Point], leading: Sequence[Point], across: Axis, up: Axis, *, title: str, heading: str, foot: str
 ) -> str:
@@ -194,8 +203,6 @@ def _grid(across: Axis, up: Axis) -> list[str]:
 
 
 def _marks(points: Sequence[Point], across: Axis, up: Axis, leading: set[str]) -> list[str]:
-    if len(points) > CROWD:  # only what leads is named; pointing at the others tells their names
-        points = [point if point.name in leading else replace(point, text="") for point in points]
     places = [(across.place(point.x), up.place(point.y)) for point in points]
     marks = []
     for point, (x, y), (left, base) in zip(points, places, place_labels(points, places), strict=True):
