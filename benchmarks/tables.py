@@ -91,6 +91,8 @@ def table(file: str, columns: list[str]) -> str:
 def seeds(file: str, columns: list[str]) -> str:
     """One table in which a row is all seeds of a variant."""
     rows = rows_of(*file.split(":"), *[""] * (":" not in file))
+    rows = [row for row in rows if row.reference]
+    rows = [row for row in rows if row.reference == file.partition(":")[2]] or rows
     groups: dict[tuple[str, int], list[Record]] = {}
     for row in rows:
         name = row.extra.get("variant") or re.sub(r",? \d+ (plain |full )?steps$", "", label(row))
