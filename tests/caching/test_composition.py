@@ -66,7 +66,7 @@ def test_compiled_blocks(hunyuan: nn.Module, sample: Any, expected: Tensor, grap
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "disca/all"])
 def test_methods_and_compiled_blocks(hunyuan: nn.Module, sample: Any, graphs: Any, name: str) -> None:
     """Those inside of blocks need a graph to end at each layer, which fullgraph=True forbids; docs/hosts.md says so."""
     method = methods.policy(name, hunyuan, every=2)
@@ -96,9 +96,13 @@ def test_a_compiled_transformer(hunyuan: nn.Module, sample: Any, expected: Tenso
 
 @pytest.mark.parametrize("offload_first", [True, False])
 @pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
+@pytest.mark.parametrize("name", ["taylor", "disca/all"])
 def test_group_offloading_loads_no_block_for_a_forecast(
-    hunyuan: nn.Module, sample: Any, expected: Tensor, kind: str, offload_first: bool, monkeypatch: pytest.MonkeyPatch
+    hunyuan: nn.Module, sample: Any, name: str, kind: str, offload_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    policy = methods.policy(name, hunyuan, every=2)
+    with disca.attach(hunyuan, policy, timesteps=TIMESTEPS):
+        expected = sample()
     blocks = {module for stack in ("transformer_blocks", "single_transformer_blocks")
               for module in getattr(hunyuan, stack).modules()}  # fmt: skip
     loaded: list[int] = []
@@ -118,7 +122,7 @@ def test_group_offloading_loads_no_block_for_a_forecast(
     monkeypatch.setattr(ModuleGroup, "onload_", counted)
     if offload_first:
         offload()
-    with disca.attach(hunyuan, disca.taylor(every=2), timesteps=TIMESTEPS) as run:
+    with disca.attach(hunyuan, policy, timesteps=TIMESTEPS) as run:
         if not offload_first:
             offload()
         assert torch.equal(sample(), expected)

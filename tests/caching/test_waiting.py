@@ -55,12 +55,15 @@ def transfers(host: Any, pipe: Any, given: Any) -> list[int]:
 def test_a_run_with_known_full_steps_neither_reads_nor_copies(name: str) -> None:
     with torch.device("meta"):
         host: Any = FAMILIES[name].make().eval()
-        predictor = disca.Predictor.from_host(host, residual="cache")
+        predictors = [
+            disca.Predictor.from_host(host, residual="cache"),
+            disca.Predictor.from_host(host, depth=1, residual="line", cached="tail", timed=True),
+        ]
         second = SecondTime.for_host(host) if adapter_for(host).flow else None
     pipe, given = SimpleNamespace(transformer=host, scheduler=FlowMatchEulerDiscreteScheduler()), arguments(host)
     alone = transfers(host, pipe, given)
     policies = [method(full_steps=(0, 2)) for method in (disca.reuse, disca.repeat_change, disca.taylor)]
-    for policy in [*policies, disca.disca(predictor, full_steps=(0, 2)), ()]:
+    for policy in [*policies, *(disca.disca(one, full_steps=(0, 1, 2)) for one in predictors), ()]:
         with disca.attach(pipe, policy):
             assert transfers(host, pipe, given) == alone
         if second is not None:

@@ -68,8 +68,10 @@ def main() -> None:
     host = redraw(FAMILIES["wan"].make())
     inputs = FAMILIES["wan"].inputs(host)
     predictor = redraw(disca.Predictor.from_host(host, depth=2), seed=1)
+    richer = redraw(disca.Predictor.from_host(host, depth=1, residual="line", cached="tail", timed=True), seed=2)
     policies = {
         "disca": disca.disca(predictor, every=2),
+        "disca/all": disca.disca(richer, full_steps=(0, 1, 3)),
         "taylor": disca.taylor(every=2),
         "repeat_change": disca.repeat_change(every=2),
         "fora": disca.fora(every=2),
