@@ -10,6 +10,7 @@ from torch import nn
 import disca
 from disca.caching.methods import METHODS, from_name
 from disca.caching.policy import Policy
+from tests.families import redraw
 
 SOME: dict[str, dict[str, Any]] = {
     "reuse": {"every": 2},
@@ -75,6 +76,8 @@ def policy(name: str, host: nn.Module | None = None, **when: Any) -> Policy:
         assert host is not None
         torch.manual_seed(0)
         extras["predictor"] = disca.Predictor.from_host(host, **PREDICTORS[name]).eval()
+        if name != "disca":
+            redraw(extras["predictor"])  # none of its parts idle
         name = "disca"
     if name in COUNTED and when != {"every": 1}:
         kept = {key: value for key, value in SOME[name].items() if key not in ("every", "warmup")}

@@ -20,7 +20,6 @@ from disca.bench.journal import Journal
 from disca.bench.schedule import SCHEDULED, Budget, ScheduleCalibration, Search, calibrate_schedule
 from disca.bench.trying import trying
 from disca.bundle import Bundle
-from disca.caching.methods import METHODS
 from disca.cli import main
 from disca.planning import NONE
 from disca.schedules import Schedule
@@ -34,9 +33,9 @@ ORDER_ONE = {"hicache": {"order": 1}, "freqca": {"order": 1}, "taylorseer_lite":
 
 def policy(method: str, host: Any, full_steps: tuple[int, ...]) -> Any:
     options: dict[str, Any] = ORDER_ONE.get(method, {})
-    if "predictor" in METHODS[method].options:
-        options = {"predictor": methods.policy("disca", host, every=2)[0].how.predictor}  # type: ignore[attr-defined]
-    return disca.from_name(method, **options, full_steps=full_steps)
+    if method in methods.PREDICTORS:
+        options = {"predictor": methods.policy(method, host, every=2)[0].how.predictor}  # type: ignore[attr-defined]
+    return disca.from_name(method.partition("/")[0], **options, full_steps=full_steps)
 
 
 @contextmanager
@@ -83,7 +82,12 @@ HOSTS = ("HunyuanVideoPipeline", "WanPipeline", "WanPipeline/UniPC", "CogVideoXP
 
 
 @pytest.mark.parametrize(
-    ("stock", "method"), [*((name, "disca") for name in HOSTS), *(("WanPipeline", name) for name in SCHEDULED)]
+    ("stock", "method"),
+    [
+        *((name, "disca") for name in HOSTS),
+        ("WanPipeline", "disca/all"),
+        *(("WanPipeline", name) for name in SCHEDULED),
+    ],
 )
 def test_a_table_is_what_attached_policies_err_on_the_states_of_full_runs(stock: str, method: str) -> None:
     sampler = Sampler(PIPELINES[stock])
@@ -97,7 +101,7 @@ def test_a_table_is_what_attached_policies_err_on_the_states_of_full_runs(stock:
     pairs = [(NONE, 0), (0, 1), (0, 3), (1, 2)] if costs.history == 2 else [(NONE, 0), (NONE, 1), (NONE, 3)]
     for previous, last in pairs:
         full = tuple(sorted({0, last} | ({previous} if previous != NONE else set())))
-        whole = disca.from_name(method, **_options(rules, method), full_steps=full)
+        whole = disca.from_name(method.partition("/")[0], **_options(rules, method), full_steps=full)
         measured = errors(sampler, whole, branches)[last + 1 :]
         assert costs.errors[previous, last] == pytest.approx([rms(each) for each in measured], rel=2e-3, abs=1e-7)
         moved: list[Any] = [0.0] * branches
@@ -110,7 +114,7 @@ def test_a_table_is_what_attached_policies_err_on_the_states_of_full_runs(stock:
 
 
 def _options(rules: Any, method: str) -> dict[str, Any]:
-    return {"predictor": rules[0].how.predictor} if method == "disca" else ORDER_ONE.get(method, {})
+    return {"predictor": rules[0].how.predictor} if method in methods.PREDICTORS else ORDER_ONE.get(method, {})
 
 
 def test_trying_leaves_no_trace() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from disca.caching.forecasts import Forecast, Nothing, RepeatChange, Reuse
 from disca.caching.learned import Learned
 from disca.caching.polynomials import Taylor
-from disca.features import Call, Moment
+from disca.features import Call, Moment, Wants
 
 CALL = Call((torch.zeros(()),), lambda x: (x,))
 
@@ -141,3 +141,20 @@ def test_a_predictor_may_refuse_a_host() -> None:
     Learned(Picky()).check(nn.Identity())
     with pytest.raises(ValueError, match="not mine"):
         Learned(Picky()).check(nn.Linear(1, 1))
+
+
+def test_a_network_that_wants_them_hears_of_two_full_steps_and_the_times() -> None:
+    class Network:
+        wants = Wants(history=2, times=True)
+
+        def __call__(self, *, current: Any, cached: Any, conditioning: Any, history: Any) -> Any:
+            return (cached[0] + history.gap * history.slope[0],) if history.slope else cached
+
+    how = Learned(Network())
+    assert (how.history, Learned(lambda **_: ()).history) == (2, 1)
+    assert predicted(how, {0: torch.tensor(1.0)}, [3]) == [1.0]
+    assert predicted(how, {0: torch.tensor(1.0), 2: torch.tensor(3.0)}, [3, 5]) == pytest.approx([4.0, 6.0])
+    memory = seen(how, {0: torch.tensor(1.0), 2: torch.tensor(3.0)})
+    assert len(how.held(memory)) == 2
+    how.observe(memory, moment(2), CALL, (torch.tensor(5.0),))  # the same step again: a check rejected it
+    assert memory.spacing == pytest.approx(0.04)

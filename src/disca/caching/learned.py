@@ -44,6 +44,10 @@ class Learned(Forecast[Past]):
         return wants
 
     @property
+    def history(self) -> int:
+        return self.wants.history
+
+    @property
     def reads(self) -> frozenset[str]:
         return frozenset({into_last(self.wants.tail)} if self.wants.tail else ())
 

@@ -23,14 +23,18 @@ class Weighted(Forecast[Terms]):
 
     weights: Mapping[int, tuple[float, ...]]
 
+    @property
+    def history(self) -> int:
+        return max(map(len, self.weights.values()), default=1)
+
     def start(self) -> Terms:
         return Terms()
 
     def observe(self, memory: Terms, moment: Moment, call: Call, outputs: Features) -> None:
         again = memory.at[:1] == [moment.step]
-        most = max(map(len, self.weights.values()), default=1)
-        memory.features = [detached(outputs), *memory.features[again : most - 1 + again]]
-        memory.at = [moment.step, *memory.at[again : most - 1 + again]]
+        before = slice(again, self.history - 1 + again)
+        memory.features = [detached(outputs), *memory.features[before]]
+        memory.at = [moment.step, *memory.at[before]]
 
     def predict(self, memory: Terms, moment: Moment, call: Call) -> Features:
         weights = self.weights.get(moment.step)

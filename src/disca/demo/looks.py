@@ -18,8 +18,13 @@ def looks() -> dict[str, Any]:
         font=[gr.themes.Font(name) for name in fonts],
         font_mono=[gr.themes.Font("ui-monospace"), gr.themes.Font("monospace")],
     ).set(**_colours())
-    script = f"<script>{(TEMPLATES / 'page.js').read_text()}</script>"
-    return {"theme": theme, "css": (TEMPLATES / "page.css").read_text(), "head": script, "footer_links": []}
+    # Gradio puts the page's own class before every rule of `css`; colours belong to the root.
+    head = f"<style>{_read('colours.css')}</style><script>{_read('page.js')}</script>"
+    return {"theme": theme, "css": _read("page.css"), "head": head, "footer_links": []}
+
+
+def _read(name: str) -> str:
+    return (TEMPLATES / name).read_text()
 
 
 def _colours() -> dict[str, str]:
