@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -24,14 +25,13 @@ SOON, LATER = 15_000, 120_000
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A page of the command line's, in a process of its own."""
     output = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "disca.cli", "demo", "--port", "0", "--output", str(output / "clips")]
+    command = [sys.executable, "-m", "disca.cli", "demo", "--port", "0", "--json", "--output", str(output / "clips")]
     with (output / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     assert server.stdout is not None
     line = server.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-    assert found, (output / "log").read_text()
-    yield found[0]
+    assert line, (output / "log").read_text()
+    yield json.loads(line)["address"]
     server.terminate()
     server.wait()
     assert "Traceback" not in (output / "log").read_text(), (output / "log").read_text()
