@@ -107,7 +107,7 @@ def test_a_mistake_on_the_command_line_is_one_line(
     args: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", *args]) == 1
+    assert main(["demo", *args]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+
+from disca.cli.printing import Printing, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class Demo:
     """What pipelines in folders are loaded in."""
     fps: float = 8
     """Frames per second of the clips."""
+    printing: Printing = Printing()
 
 
 def demo(options: Demo) -> None:
@@ -65,11 +69,13 @@ def demo(options: Demo) -> None:
     from disca.demo.serve import serve
 
     page, address = serve(studio(options), port=options.port, browser=options.browser)
-    print(f"The page is at {address}  Ctrl-C stops it.", flush=True)
+    say(f"The page is at {address}  Ctrl-C stops it.")
+    if options.printing.json:
+        print(json.dumps({"address": address}), flush=True)  # now, since it ends only when it is interrupted
     try:
         Event().wait()
     except KeyboardInterrupt:
-        print("Stopped.")
+        say("Stopped.")
     finally:
         page.close(verbose=False)
 
