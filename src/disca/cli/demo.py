@@ -71,7 +71,7 @@ def demo(options: Demo) -> None:
     page, address = serve(studio(options), port=options.port, browser=options.browser)
     say(f"The page is at {address}  Ctrl-C stops it.")
     if options.printing.json:
-        print(json.dumps({"address": address}), flush=True)
+        print(json.dumps({"address": address}), flush=True)  # now, since it ends only when it is interrupted
     try:
         Event().wait()
     except KeyboardInterrupt:
