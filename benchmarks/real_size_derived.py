@@ -18,10 +18,10 @@ from typing import Any
 
 from disca.adapters import ADAPTERS
 from disca.bench.around import DECODE, TEXT, Plan, StageCost, cost_of_stage, whole
-from disca.bench.cost import PASSES, STEPS, HostCost
+from disca.bench.cost import PASSES, STEPS, HostCost, cost_of
 from disca.bench.machines import BANDWIDTH_EFFICIENCY, CARDS, EFFICIENCY, Machine, card
 from disca.bench.operations import Cost
-from disca.bench.predict import outlook
+from disca.bench.predict import outlook_of
 from disca.bench.shares import forecast_shares
 from disca.bench.sizes import Size, feed_of
 from disca.bench.subjects import DISCA_8, DISCA_20, SUBJECTS, Subject
@@ -39,25 +39,25 @@ PATTERN = re.compile(r"(<!-- derived: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def derive() -> list[dict[str, Any]]:
     """One row for each model and size."""
-    rows = []
-    for subject in SUBJECTS:
-        for size in subject.sizes:
-            found = {name: outlook(subject.host, subject.config, size, one) for name, one in SCHEDULES.items()}
-            first = next(iter(found.values()))
-            rows.append(
-                {
-                    "model": subject.name,
-                    "size": str(size),
-                    **asdict(first.cost),
-                    "stock": [first.stock_steps, first.stock_passes],
-                    "bounds": {name: one.bound for name, one in found.items()},
-                    "bounds_over_stock": {name: one.bound_over_stock for name, one in found.items()},
-                    "cards": {name: _on(card(name), found) for name in CARDS},
-                    "around": around(subject.host, size, first.cost),
-                    "text": text_shares(subject, size, first.cost.tokens) if subject.name == TEXT_OF else None,
-                }
-            )
-    return rows
+    return [row(subject, size) for subject in SUBJECTS for size in subject.sizes]
+
+
+def row(subject: Subject, size: Size) -> dict[str, Any]:
+    """A model at a size."""
+    cost = cost_of(subject.host, subject.config, size)
+    found = {name: outlook_of(subject.host, cost, size, one) for name, one in SCHEDULES.items()}
+    first = next(iter(found.values()))
+    return {
+        "model": subject.name,
+        "size": str(size),
+        **asdict(cost),
+        "stock": [first.stock_steps, first.stock_passes],
+        "bounds": {name: one.bound for name, one in found.items()},
+        "bounds_over_stock": {name: one.bound_over_stock for name, one in found.items()},
+        "cards": {name: _on(card(name), found) for name in CARDS},
+        "around": around(subject.host, size, cost),
+        "text": text_shares(subject, size, cost.tokens) if subject.name == TEXT_OF else None,
+    }
 
 
 @cache

@@ -13,6 +13,7 @@ import disca
 from disca.adapters import adapter_for
 from disca.bench.cost import HostCost, cost_of
 from disca.bench.operations import Cost, Counting, flops
+from disca.bench.shares import forecast_shares
 from disca.bench.sizes import FEEDS, Size, feed_of, inputs_of
 from disca.metrics.flops import count_flops
 from disca.schedules import Schedule
@@ -172,3 +173,16 @@ def test_a_size_that_the_model_cannot_have_is_refused() -> None:
     for size in (Size(700, 704, 129), Size(704, 700, 129), Size(704, 704, 128)):
         with pytest.raises(ValueError, match=r"that 16 divides, and 4 n \+ 1 frames"):
             cost_of("HunyuanVideoTransformer3DModel", {}, size)
+
+
+def test_modules_share_all_of_a_forecast_step() -> None:
+    """Products are done by modules of the host outside its blocks and of the predictor, and by nothing else."""
+    host = FAMILIES["hunyuan_video_15"].make()
+    name, size = type(host).__name__, small_size(host)
+    found = forecast_shares(name, host.config, size)
+    step = found.pop("step")
+    assert step.flops == cost_of(name, host.config, size).forecast.flops
+    outermost = [one for path, one in found.items() if path.count(".") == 1 and path != "predictor.blocks"]
+    outermost += [one for path, one in found.items() if path.startswith("predictor.blocks.") and path.count(".") == 2]
+    assert sum(one.flops for one in outermost) == step.flops
+    assert not any(path.startswith("host.transformer_blocks") for path in found)

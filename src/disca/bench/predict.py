@@ -63,7 +63,12 @@ def outlook(
     Raises:
         ValueError: a host that nobody described, or a size that it cannot have.
     """
-    feed, cost = feed_of(ADAPTERS[host]), cost_of(host, config, size, text=text, depth=depth)
+    return outlook_of(host, cost_of(host, config, size, text=text, depth=depth), size, schedule)
+
+
+def outlook_of(host: str, cost: HostCost, size: Size, schedule: Schedule) -> Outlook:
+    """The same of a cost that was counted before."""
+    feed = feed_of(ADAPTERS[host])
     stock = feed.steps * feed.passes
     return Outlook(
         size=size,

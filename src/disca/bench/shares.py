@@ -35,7 +35,8 @@ def forecast_shares(host: str, config: Mapping[str, Any], size: Size) -> dict[st
     modules |= {f"predictor.{name}": one for name, one in predictor.named_modules() if name}
     timesteps = [adapter.timestep_at(time) for time in (1.0, 0.5)]
     with attach(transformer, disca(predictor, full_steps=(0,)), timesteps=timesteps):
-        transformer(**inputs.at(timesteps[0]))
+        with Counting(fake):  # which knows what to do with masks
+            transformer(**inputs.at(timesteps[0]))
         with Counting(fake) as counting, _by_module(modules, counting) as found:
             transformer(**inputs.at(timesteps[1]))
     return {**found, "step": counting.cost}
