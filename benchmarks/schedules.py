@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 import torch
@@ -89,14 +90,16 @@ class Comparison:
         rows: dict[str, dict[str, Any]] = {}
         reference = self._row("all", (), None)
         for name, policy in self._policies(found, bar).items():
+            if self.asked.rows and name not in self.asked.rows:
+                continue
             one_by_one = "refreshed" in name  # the worst clip of a batch would decide for all
             rows[name] = self._row(f"{name} {found.chosen}", policy, reference, batch=1 if one_by_one else BATCH)
         for row in rows.values():
-            for other in ("hand", "computed"):
+            for other in {"hand", "computed"} & rows.keys():
                 theirs = rows[other]["errors"]
                 row[f"over_{other}"] = sum(row["errors"]) / sum(theirs)
                 row[f"over_{other}_interval"] = bootstrap_ratio(row["errors"], theirs)
-            row |= {"latent_l2": sum(row["errors"]) / len(theirs), "latent_l2_interval": bootstrap(row["errors"])}
+            row |= {"latent_l2": mean(row["errors"]), "latent_l2_interval": bootstrap(row["errors"])}
         whole = {key: value for key, value in reference.items() if key not in ("latents", "full")}
         frontier = [vars(point) for point in found.frontier.points]
         return {"rows": {"all": whole, **rows}, "frontier": frontier, "sampled": found.sampled}
@@ -110,7 +113,7 @@ class Comparison:
             plans = solve(self.steps, found.costs.gap(form), history=found.costs.history, most=count)
             lists[f"table_{form}"] = plans[count].full_steps
         policies = {name: self._listed(full_steps) for name, full_steps in lists.items()}
-        for doubt in DOUBTS:  # the second time all but the doubts is known
+        for doubt in DOUBTS if not self.asked.rows else ():  # the second time all but the doubts is known
             policies[f"refreshed_{doubt}"] = self.calibrated(bar, doubt).policy(refresh=True, **self.options)
         return policies
 
@@ -147,6 +150,8 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, default=8, help="training prompts")
     parser.add_argument("--candidates", type=int, default=24, help="plans that the refinement samples")
     parser.add_argument("--pairs", type=int, default=120, help="held-out pairs of prompt and noise")
+    parser.add_argument("--rows", nargs="+", help="rows of lists to compare; all, and those of gates, when left out")
+    parser.add_argument("--output", type=Path, default=FILE)
     parser.add_argument("--state", type=Path, default=Path("runs/schedules"), help="folder of what was measured so far")
     asked = parser.parse_args()
     asked.state.mkdir(parents=True, exist_ok=True)
@@ -159,7 +164,7 @@ def main() -> None:
     settings = {name: getattr(asked, name) for name in ("methods", "steps", "calibration", "candidates", "pairs")}
     about = {"versions": versions(), "hardware": hardware(), "command": command_line(), "date": now(), "seed": SEED}
     values = {"settings": settings, "prompts": pairs.prompts, "seeds": pairs.seeds, "found": found, **about}
-    write_text_atomic(FILE, json.dumps(values, indent=1) + "\n")
+    write_text_atomic(asked.output, json.dumps(values, indent=1) + "\n")
     table = Table("lists", "full steps", "latents' relative L2", "over the hand list's", "semantics", "Fréchet")
     for name, each in found.items():
         for label, row in each["rows"].items():

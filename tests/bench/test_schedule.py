@@ -24,6 +24,7 @@ from disca.cli import main
 from disca.planning import NONE
 from disca.schedules import Schedule
 from tests import methods
+from tests.families import redraw
 from tests.pipelines import PIPELINES, Interrupted, Sampler
 
 STEPS = 5
@@ -111,6 +112,20 @@ def test_a_table_is_what_attached_policies_err_on_the_states_of_full_runs(stock:
             moved = [m + interval * one for m, one in zip(moved, each, strict=True)]
             assert costs.drifts[previous, last][offset] == pytest.approx(rms(moved), rel=2e-3, abs=1e-7)
     assert max(costs.errors[NONE, 0]) > 1e-4
+
+
+@pytest.mark.parametrize(("options", "history"), [({"residual": "line"}, 2), ({"cached": "tail"}, 1)])
+def test_a_predictor_is_told_of_as_many_full_steps_as_it_wants(options: Any, history: int) -> None:
+    """Also where it keeps what entered the last blocks, which is read when a step is told, not when it was computed."""
+    sampler = Sampler(PIPELINES["WanPipeline"])
+    predictor = disca.Predictor.from_host(sampler.transformers[0], depth=1, timed=True, **options)
+    redraw(predictor, seed=3)
+    with trying(sampler.pipe, disca.disca(predictor, full_steps=(0,))) as tried:
+        sampler(steps=STEPS)
+        costs = tried.clip()
+    assert costs.history == predictor.wants.history == history
+    measured = errors(sampler, disca.disca(predictor, full_steps=(0, 1, 2)), 2)[3:]
+    assert costs.errors[costs.key(1, 2)] == pytest.approx([rms(each) for each in measured], rel=2e-3)
 
 
 def _options(rules: Any, method: str) -> dict[str, Any]:
