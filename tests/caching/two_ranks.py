@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import disca
 from disca import hooks
 from disca.caching.budgeted import Budgeted
-from disca.caching.doubts import InputError
+from disca.caching.doubts import Disagreement
 from disca.caching.gates import Given
 from disca.planning import NONE, Costs
 from tests.families import FAMILIES, redraw
@@ -60,7 +60,7 @@ def budgeted() -> Budgeted:
     """A plan that any doubt at its third step leaves."""
     rows = {key: (1.0,) * (3 - key[1]) for key in [(NONE, 0), *((i, j) for j in range(1, 4) for i in range(j))]}
     costs = Costs((1.0, 0.8, 0.5, 0.2, 0.0), rows, rows, 2)
-    return Budgeted(Given((0, 1, 3)), InputError(), {(0, 1): (0.0,)}, costs)
+    return Budgeted(Given((0, 1, 3)), Disagreement(), {(0, 1): (0.0,)}, costs)
 
 
 def main() -> None:
