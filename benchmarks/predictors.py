@@ -176,7 +176,7 @@ class Bench:
         }
 
     def _gap(self, schedule: Schedule, step: int) -> float:
-        times = self.times(schedule)
+        times = self.times(schedule).times
         return float(times[max(full for full in schedule.full_steps if full < step)] - times[step])
 
     @torch.no_grad()
