@@ -4,7 +4,7 @@ Two tables: few-step students (Restricted MeanFlow, without the restriction, and
 steps) and predictors (squared error alone, with matched features, with a discriminator, on the paper's pairs). Every
 run goes on where it was interrupted, and what is done is not done again, so the command may be repeated until it ends;
 `--only students` or `--only predictors` makes one table. Cost is counted in operations, forward and backward; runs with
-dearer iterations get fewer of them.
+dearer iterations get fewer of them. Means and spreads over the seeds are made by `python benchmarks/tables.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from disca import records as files
@@ -34,6 +34,7 @@ from disca.metrics.flops import count_flops
 from disca.predictor.network import Predictor
 from disca.provenance import command_line, hardware, now, versions
 from disca.records import Record
+from disca.report.table import print_table
 from disca.schedules import Schedule
 from disca.training.clips import Draw
 from disca.training.recipe import load
@@ -212,36 +213,6 @@ def values(found: Record, reference: Record) -> dict[str, Any]:
     return {"label": found.extra["label"], **numbers, "fails": TOLERANCES.failures(**numbers)}
 
 
-def summary(rows: dict[str, Any], variants: tuple[Variant, ...], ends: tuple[int, ...]) -> str:
-    """Mean and spread over the seeds, as Markdown."""
-    lines = [
-        "| | steps | relative L2 | semantics | Fréchet, over the reference's | amplitude |",
-        "|---|---|---|---|---|---|",
-    ]
-    seeded = {f"{v.name}_{seed}_{n}" for v in variants for seed in SEEDS for n in ends}
-    groups = {name: (row["label"], [row]) for name, row in rows.items() if name not in seeded}
-    for variant in variants:
-        for steps in ends:
-            found = [
-                rows[f"{variant.name}_{seed}_{steps}"] for seed in SEEDS if f"{variant.name}_{seed}_{steps}" in rows
-            ]
-            groups[f"{variant.name}_{steps}"] = (variant.label, found)
-    for name, (label, found) in groups.items():
-        if found:
-            cells = (
-                _spread([row[key] for row in found])
-                for key in ("relative_l2", "semantic_accuracy", "frechet_ratio", "amplitude")
-            )
-            lines.append(f"| {label} | {name.rpartition('_')[2]} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _spread(found: list[float]) -> str:
-    if len(found) == 1:
-        return f"{found[0]:.3f}"
-    return f"{mean(found):.3f} ± {stdev(found):.3f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", choices=("students", "predictors"))
@@ -251,10 +222,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS, help="held-out pairs of prompt and seed")
     given = parser.parse_args()
     parts = {
-        "students": (students, given.students, STUDENTS, STEPS),
-        "predictors": (predictors, given.predictors, PREDICTORS, (8, 20)),
+        "students": (students, given.students, STUDENTS),
+        "predictors": (predictors, given.predictors, PREDICTORS),
     }
-    for name, (rows_of, budget, variants, ends) in parts.items():
+    for name, (rows_of, budget, variants) in parts.items():
         if given.only not in (None, name):
             continue
         rows = rows_of(budget, given.runs)
@@ -266,7 +237,7 @@ def main() -> None:
         found = {one.name: values(one, reference) for one in table}
         written = {"budget": budget, "costs": costs, "seeds": SEEDS, "pairs": given.pairs, "rows": found, **about}
         write_text_atomic(RECORDS / f"training_{name}.json", json.dumps(written, indent=1) + "\n")
-        print(summary(found, variants, ends))
+        print_table(table, title=name)
 
 
 if __name__ == "__main__":

@@ -96,8 +96,7 @@ def listen(module: nn.Module, hear: Callable[[Mapping[str, Any]], None]) -> Call
 
 def named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a call of a module, by name."""
-    _, *names = signature(type(module).forward).parameters
-    return {**dict(zip(names, args, strict=False)), **kwargs}
+    return {**dict(zip(_names(type(module).forward), args, strict=False)), **kwargs}
 
 
 class Observer(Protocol):
