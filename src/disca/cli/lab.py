@@ -56,6 +56,42 @@ class Tiny:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Run the paper's experiments in miniature, from their recipes, and write tables, figures and records.
+
+    Everything that is trained, calibrated and sampled is kept in --runs, so that the command may be interrupted and
+    repeated until it ends; on two cores all of it takes most of a day. Run it in a checkout of the project.
+
+    disca lab reproduce
+
+    disca lab reproduce --only designs frontier
+
+    disca lab reproduce --quick --output glance
+    """
+
+    output: Path = Path("benchmarks/paper")
+    """Folder of the tables, figures and records."""
+    runs: Path = Path("runs/reproduce")
+    """Folder of what takes long."""
+    recipes: Path = Path("recipes")
+    """Folder of the recipes lab_*.toml."""
+    only: tuple[str, ...] = ()
+    """Experiments: students, objectives, designs, frontier, alternation, rivals; all when left out."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the trainings."""
+    pairs: int = 120
+    """Held-out pairs of prompt and noise to measure on."""
+    compute: float = 1.0
+    """Share of the operations of each training."""
+    quick: bool = False
+    """One seed, next to no training, few prompts: shows that everything runs, and nothing else. It works in a folder
+    of its own inside of --runs."""
+    again: bool = False
+    """Measure also what is done; what is trained stays."""
+    printing: Printing = Printing()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lab:
     """A small text-to-video world on real model classes: try everything on a laptop.
 
@@ -64,12 +100,15 @@ class Lab:
     disca lab bundle --output lab-bundle
 
     disca lab tiny --output model
+
+    disca lab reproduce --quick --output glance
     """
 
     action: (
         Annotated[Show, tyro.conf.subcommand(name="show")]
         | Annotated[Pack, tyro.conf.subcommand(name="bundle")]
         | Annotated[Tiny, tyro.conf.subcommand(name="tiny")]
+        | Annotated[Reproduce, tyro.conf.subcommand(name="reproduce")]
         | Annotated[None, tyro.conf.Suppress]
     )
 
@@ -85,6 +124,8 @@ def lab(options: Lab) -> dict[str, Any] | None:
         return show(options.action)
     if isinstance(options.action, Tiny):
         return tiny(options.action)
+    if isinstance(options.action, Reproduce):
+        return reproduce(options.action)
     return pack(options.action) if isinstance(options.action, Pack) else None
 
 
@@ -115,3 +156,26 @@ def show(options: Show) -> dict[str, Any]:
 
     rows = show_lab(options.output, prompts=options.prompts, seed=options.seed)
     return {"output": str(options.output), "records": [row.to_dict() for row in rows]}
+
+
+def reproduce(options: Reproduce) -> dict[str, Any]:
+    """Run the experiments."""
+    if options.pairs < 2 or not options.seeds or not 0 < options.compute <= 1:
+        raise ValueError(
+            f"--pairs is at least 2, --seeds at least one, and --compute a share above 0 and at most 1; given "
+            f"{options.pairs}, {options.seeds} and {options.compute}."
+        )
+    from disca.lab.reproduce.run import reproduce as run
+    from disca.lab.reproduce.work import Work, quick
+
+    work = Work(
+        output=options.output,
+        runs=options.runs,
+        recipes=options.recipes,
+        seeds=options.seeds,
+        compute=options.compute,
+        pairs=options.pairs,
+        say=say,
+    )
+    ran = run(quick(work) if options.quick else work, options.only, again=options.again)
+    return {"output": str(options.output), "ran": ran}

@@ -60,6 +60,35 @@ def bootstrap_ratio(
     return _ends((first[rows].mean(axis=1)[below > 0] / below[below > 0]).tolist(), level)
 
 
+def bootstrap_seeds(
+    values: Sequence[Sequence[float]],
+    over: Sequence[Sequence[float]],
+    *,
+    level: float = 0.95,
+    resamples: int = 4000,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """A ratio of means over training seeds and clips, and its interval: seeds and clips are both drawn anew, each by
+    itself (the pigeonhole bootstrap, Owen 2007), since clips are the same for all seeds.
+
+    Args:
+        values: ``[seeds][clips]``; ``over`` likewise, with the same seeds and clips.
+
+    Raises:
+        ValueError: the shapes differ, or the values are not finite, or those of ``over`` not positive on the whole.
+    """
+    first, second = np.asarray(values, dtype=np.float64), np.asarray(over, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 2 or not np.isfinite(first + second).all() or second.sum() <= 0:
+        raise ValueError("A ratio over seeds needs two equal tables of finite values, a row for each seed.")
+    draw = np.random.default_rng(seed)
+    seeds, clips = first.shape
+    ratios = []
+    for _ in range(resamples):
+        drawn = np.ix_(draw.integers(seeds, size=seeds), draw.integers(clips, size=clips))
+        ratios.append(float(first[drawn].sum() / second[drawn].sum()))
+    return float(first.sum() / second.sum()), _ends(ratios, level)
+
+
 def bootstrap_statistic(
     statistic: Callable[[NDArray[np.intp]], float],
     size: int,
