@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disca.metrics.intervals import bootstrap, bootstrap_ratio, bootstrap_statistic, wilson
+from disca.metrics.intervals import bootstrap, bootstrap_ratio, bootstrap_seeds, bootstrap_statistic, wilson
 
 
 def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says() -> None:
@@ -30,6 +30,19 @@ def test_bootstrap_is_repeatable_and_wider_at_a_higher_level() -> None:
     low, high = bootstrap(values, level=0.5)
     wide_low, wide_high = bootstrap(values, level=0.99)
     assert wide_low < low < values.mean() < high < wide_high
+
+
+def test_a_ratio_over_seeds_knows_both_kinds_of_chance() -> None:
+    draw = np.random.default_rng(0)
+    clips, seeds = draw.uniform(1, 2, size=(1, 400)), draw.uniform(0.5, 1.5, size=(5, 1))
+    over = np.broadcast_to(clips, (5, 400))
+    same, (low, high) = bootstrap_seeds((0.7 * over).tolist(), over.tolist())
+    assert same == pytest.approx(0.7) and low == pytest.approx(0.7) and high == pytest.approx(0.7)
+    found, (low, high) = bootstrap_seeds((seeds * over).tolist(), over.tolist())
+    spread = seeds.std() / np.sqrt(5)
+    assert found == pytest.approx(seeds.mean()) and 2 * spread < high - low < 6 * spread
+    with pytest.raises(ValueError, match="two equal tables"):
+        bootstrap_seeds([[1.0, 2.0]], [[1.0]])
 
 
 def test_a_constant_is_certain() -> None:

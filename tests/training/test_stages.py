@@ -161,13 +161,15 @@ def test_errors_count_as_the_squared_interval() -> None:
     options, schedule, generator = Fit(targets=1), Schedule(8, (0, 2, 4, 7)), seeded()
     total = dict.fromkeys(schedule.forecast_steps, 0.0)
     for _ in range(4000):
-        for step, weight in options.ask(schedule, sigmas(8, 5.0), generator).items():
+        for step, weight in options.ask(schedule, -sigmas(8, 5.0).diff(), generator).items():
             total[step] += weight
     squared = -sigmas(8, 5.0).diff()[list(total)]
     squared = squared.square() / squared.square().sum()
     found = torch.tensor(list(total.values()))
     assert torch.allclose(found / found.sum(), squared, atol=0.02)
-    assert set(Fit(targets=9, begin="noise").ask(schedule, sigmas(8, 5.0), generator)) == set(schedule.forecast_steps)
+    assert set(Fit(targets=9, begin="noise").ask(schedule, -sigmas(8, 5.0).diff(), generator)) == set(
+        schedule.forecast_steps
+    )
     with pytest.raises(ValueError, match="at least 1"):
         Fit(targets=0)
 

@@ -30,6 +30,7 @@ from disca.training.host import AnyHost, Host, embeds_guidance, hosted, prepared
 from disca.training.lora import add_low_rank, fused
 from disca.training.recipe import Recipe
 from disca.training.rollouts import Pair, final_state, rollout, same_noise
+from disca.training.sensitivity import growth
 from disca.training.steps import Steps, confined, part, steps_of
 
 
@@ -63,6 +64,9 @@ class Fit:
     or at the beginning, from noise, at that of every full step on the way."""
     targets: int = 1
     """Forecast steps of a rollout at which the whole model is asked too; the other forecasts only move the state."""
+    weigh: Literal["interval", "end"] = "interval"
+    """What the error of a step counts by: the step's interval, since that is how far it moves the state; or what this
+    move comes to at the ``end`` of the run, measured once on full runs (:func:`disca.training.sensitivity.growth`)."""
     gap: float = 0.2
     limit: float = 0.2
     """Longest gap and longest interval of the paper's pairs."""
@@ -107,6 +111,7 @@ class Fit:
         for name, given, allowed in (
             ("pairs", self.pairs, ("rollout", "same_noise")),
             ("begin", self.begin, ("clip", "noise")),
+            ("weigh", self.weigh, ("interval", "end")),
             ("form", self.form, ("clipped", "linear")),
             ("judged_at", self.judged_at, TIMES),
         ):
@@ -142,30 +147,32 @@ class Fit:
         between = torch.randperm(chosen.steps - 2, generator=generator)[: len(chosen.full_steps) - 2] + 1
         return Schedule(chosen.steps, (0, *sorted(between.tolist()), chosen.steps - 1))
 
-    def ask(self, schedule: Schedule, times: Tensor, generator: torch.Generator) -> dict[int, float]:
+    def ask(self, schedule: Schedule, moves: Tensor, generator: torch.Generator) -> dict[int, float]:
         """Forecast steps to learn from, and the weight of each.
 
-        A velocity's error enters the latents times its interval, so its square should count as the squared interval.
-        Steps are drawn in proportion to their intervals and weighted by them, which is the same for one target and
-        nearly for several, since no step is drawn twice; the whole model answers where it matters. Weights are relative
-        to the schedule's longest forecast interval. Of a rollout that begins at a clip, all lie in the cycle of the
-        first.
+        A velocity's error enters the latents times what its step moves them by, so its square should count as the
+        squared move. Steps are drawn in proportion to their moves and weighted by them, which is the same for one
+        target and nearly for several, since no step is drawn twice; the whole model answers where it matters. Weights
+        are relative to the longest move of the schedule's forecasts. Of a rollout that begins at a clip, all lie in the
+        cycle of the first.
+
+        Args:
+            moves: How much each step counts, ``[steps]``: the intervals, see ``weigh``.
         """
-        lengths = -times.diff()
         steps = torch.tensor(schedule.forecast_steps)
-        longest = lengths[steps].max()
+        longest = moves[steps].max()
         count = min(self.targets, len(steps))
         if self.begin == "clip" and count > 1:
-            first = int(steps[torch.multinomial(lengths[steps], 1, generator=generator)])
+            first = int(steps[torch.multinomial(moves[steps], 1, generator=generator)])
             cycle = [step for step in schedule.forecast_steps if anchor(schedule, step) == anchor(schedule, first)]
             others = torch.tensor([step for step in cycle if step != first], dtype=torch.long)
             more = min(count - 1, len(others))
             drawn = [first]
             if more:
-                drawn += others[torch.multinomial(lengths[others], more, generator=generator)].tolist()
+                drawn += others[torch.multinomial(moves[others], more, generator=generator)].tolist()
         else:
-            drawn = steps[torch.multinomial(lengths[steps], count, generator=generator)].tolist()
-        return {int(step): float(lengths[step] / longest) for step in drawn}
+            drawn = steps[torch.multinomial(moves[steps], count, generator=generator)].tolist()
+        return {int(step): float(moves[step] / longest) for step in drawn}
 
     def task(self, recipe: Recipe, source: Source) -> FitTask:
         return FitTask(self, recipe, source)
@@ -200,6 +207,7 @@ class FitTask:
         self.host = Host(self.base, {}, self.second, shape=getattr(source, "shape", None))
         with torch.no_grad():
             self._calibrate()
+        self.moves = self._moves()
 
     def _predictor(self) -> Predictor:
         options = self.options
@@ -233,6 +241,19 @@ class FitTask:
         half = torch.full((len(noise),), 0.5, device=noise.device)
 
         same_noise(host, spread, clips.latents, noise, half, half, 0 * half)
+
+    def _moves(self) -> dict[int, Tensor]:
+        """How much each step of the schedules counts, by their number of steps; the same on every process."""
+        moves = {one.steps: -self.steps[one.steps].times.cpu().diff() for one in self.options.schedules}
+        if self.options.weigh == "end":
+            fixed = Draw.fixed(self.recipe.seed)
+            clips, noise = drawn(self.source, self.recipe, fixed, self.pipe.device)
+            host = self._host(clips, torch.full((len(noise),), self.options.scale))
+            for one in self.options.schedules:
+                _, own = self._own(one)
+                x = point(clips.latents, noise, self.steps[one.steps].times[own[0]].to(noise).expand(len(noise)))
+                moves[one.steps] = moves[one.steps] * growth(host, x, self.steps[one.steps], own)
+        return moves
 
     def _own(self, schedule: Schedule) -> tuple[Schedule, range]:
         """A schedule as far as the transformer takes part in it, and the steps that are its own. One that has nothing
@@ -287,7 +308,7 @@ class FitTask:
             return [same_noise(host, self.predictor, x0, noise, t, r, options.gap * gap, before)], [1.0]
         schedule, own = self._own(options.draw(draw.shared))
         steps = self.steps[schedule.steps]
-        asked = options.ask(schedule, steps.times.cpu(), draw.shared)
+        asked = options.ask(schedule, self.moves[schedule.steps], draw.shared)
         first = own[0] if options.begin == "noise" else anchor(schedule, min(asked))
         if self.predictor.wants.history > 1:
             first = anchor(schedule, max(first - 1, own[0]))  # a full step has one before it, but the first

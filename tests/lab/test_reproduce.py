@@ -1,0 +1,98 @@
+"""The experiments of the paper: rows that are compared, trainings of equal cost, and all of it in little."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from disca.bench.models import Model, Pairs
+from disca.bench.store import Part, Store
+from disca.bench.turns import Plan, Turns
+from disca.cli import main
+from disca.lab.reproduce.findings import ratio
+from disca.lab.reproduce.rows import beside, joined, row
+from disca.lab.reproduce.run import EXPERIMENTS
+from disca.lab.reproduce.work import Work, quick
+from disca.records import read
+
+MODEL = Model(pipe=None)
+
+
+def test_rows_of_several_tables_are_sampled_once_with_all_their_references() -> None:
+    rows = [row(name, name, MODEL, 4) for name in ("long", "full", "cached")]
+    found = joined(beside(rows, "long"), beside(rows[1:], "full", over="long"))
+    assert [(one.name, one.reference, one.over) for one in found] == [
+        ("long", None, "long"),
+        ("full", "long", "long"),
+        ("cached", "long", "long"),
+        ("cached_to_full", "full", "long"),
+    ]
+    trials = {one.trial.name: one.trial.references for one in found}
+    assert trials == {"long": (), "full": ("long",), "cached": ("long", "full")}
+    assert len({id(one.trial.model) for one in found}) == 1
+
+
+def test_ratios_are_of_seeds_and_clips_together() -> None:
+    """Twice the errors are the ratio 2 whatever is drawn; a seed that differs shows in the interval."""
+    turns = Turns(Plan(pairs=Pairs(("a", "b", "c", "d"), (0, 1, 2, 3)), turn=2), Store())
+    errors = {
+        "one": [1.0, 2, 3, 4],
+        "other": [2.0, 3, 4, 5],
+        "double_one": [2.0, 4, 6, 8],
+        "double_other": [4.0, 6, 8, 10],
+    }
+    for name, values in errors.items():
+        for turn, part in (("0-00000", values[:2]), ("0-00001", values[2:])):
+            turns.store.put(name, turn, Part((), {"latent_l2@full": torch.tensor(part)}))
+    exact = ratio(turns, ["double_one", "double_other"], ["one", "other"], "full")
+    assert exact["ratio"] == pytest.approx(2) and exact["interval"] == pytest.approx([2, 2])
+    assert exact["errors"] == pytest.approx([6, 3])
+    alone = ratio(turns, ["one", "other"], ["one"], "full")
+    assert alone["ratio"] == pytest.approx(1.2) and alone["interval"][0] < 1.2 < alone["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--only", "design"], "Did you mean 'designs'"),
+        (["--recipes", "nowhere"], "checkout"),
+        (["--pairs", "1"], "at least 2"),
+        (["--compute", "2"], "at most 1"),
+    ],
+)
+def test_bad_wishes_are_refused_before_anything_is_made(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["lab", "reproduce", *args]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quick_run_differs_in_how_much_is_done_only(tmp_path: Path) -> None:
+    work = Work(output=tmp_path, runs=tmp_path)
+    less = quick(work)
+    assert replace(less, runs=work.runs, seeds=work.seeds, say=work.say) != work
+    assert less.runs.parent == work.runs and less.settings != work.settings
+
+
+@pytest.mark.long
+def test_every_experiment_runs_from_its_recipes_and_once_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["lab", "reproduce", "--quick", "--output", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
+    assert main(command) == 0
+    for name in EXPERIMENTS:
+        said = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert said["settings"]["pairs"] == 4 and said["versions"] and said["command"]
+        assert (tmp_path / "out" / f"{name}.md").read_text().startswith("# ")
+    rows = {one.name: one for one in read(tmp_path / "out" / "frontier.jsonl")}
+    assert rows["student_8"].relative_l2 is not None and rows["student_8_to_student_20"].reference == "student_20"
+    assert rows["ours_0_8_hand"].full_steps == (0, 2, 4, 7) and len(rows["ours_0_8_computed_3"].full_steps) <= 3
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("done; --again") == len(EXPERIMENTS)
