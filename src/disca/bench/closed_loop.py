@@ -28,6 +28,8 @@ Sample = Callable[[int], Tensor]
 Tell = Callable[[str, int, int], None]
 """``tell(what, done, of)``: how far the work is."""
 Steps = tuple[int, ...]
+GROWN = 2
+"""Clips that growth is measured on: it is much the same for all."""
 BREADTH = 4
 """Candidates that are sampled before the search goes on from the best of them."""
 
@@ -49,9 +51,10 @@ class ClosedLoop:
 
     def error(self, full_steps: Steps) -> float:
         """Mean over the clips of the relative L2 of the last latents."""
-        return sum(self._clip(full_steps, index) for index in range(self.count)) / self.count
+        return sum(self.clip(full_steps, index) for index in range(self.count)) / self.count
 
-    def _clip(self, full_steps: Steps, index: int) -> float:
+    def clip(self, full_steps: Steps, index: int) -> float:
+        """Relative L2 of one clip's last latents."""
         name = f"run {index} {' '.join(map(str, full_steps))}"
         if (kept := self.journal.get(name)) is not None:
             return float(kept)
@@ -70,6 +73,21 @@ class ClosedLoop:
     def policy(self, full_steps: Steps) -> Policy:
         """The method with these full steps."""
         return from_name(self.method, **self.options, full_steps=Schedule(self.steps, full_steps))
+
+
+def growth(loop: ClosedLoop, costs: Costs) -> tuple[float, ...]:
+    """See :attr:`disca.planning.Costs.growth`: how far runs end in which one step only is forecast, from the steps
+    before it, over how far that forecast moves the latents. Steps that are full in any case have 1."""
+    found: dict[int, float] = {}
+    for step in range(costs.steps - 1, 0, -1):
+        row = costs.errors.get(costs.key(step - 2, step - 1), ())
+        if row and row[0] > 0:
+            others = tuple(other for other in range(costs.steps) if other != step)
+            move = abs(costs.times[step] - costs.times[step + 1]) * row[0]
+            found[step] = sum(loop.clip(others, index) for index in range(min(GROWN, loop.count))) / move
+        loop.tell("measuring growth", costs.steps - step, costs.steps - 1)
+    last = found.get(max(found, default=0), 1.0) or 1.0
+    return tuple(found.get(step, last) / last for step in range(costs.steps))
 
 
 def refined(

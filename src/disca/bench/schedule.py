@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from disca.bench.closed_loop import ClosedLoop, Sample, Steps, Tell, limits_along, refined
+from disca.bench.closed_loop import ClosedLoop, Sample, Steps, Tell, growth, limits_along, refined
 from disca.bench.journal import Journal
 from disca.bench.trying import trying
 from disca.caching.budgeted import Budgeted
@@ -82,6 +82,9 @@ class Search:
     """Quantile of the prompts whose doubt is the limit."""
     candidates: int = 24
     """Plans that are sampled for the budget, the one that the table says is cheapest among them."""
+    growth: bool = True
+    """Count what each step's error comes to at the end of the run, which takes two runs more for each step; without it,
+    only how far the step moves the latents."""
     others: bool = True
     """Whether the best plans for all other budgets are sampled too, one each."""
 
@@ -214,9 +217,10 @@ def calibrate_schedule(
     if not prompts:
         raise ValueError("Calibration needs at least one prompt.")
     measured = _measured(target, method, options, sample, len(prompts), search, journal, tell)
-    steps = measured.costs.steps
+    loop = ClosedLoop(target, method, options, sample, len(prompts), measured.costs.steps, journal, tell)
+    if search.growth:
+        measured = replace(measured, costs=replace(measured.costs, growth=growth(loop, measured.costs)))
     plans = _plans(measured, search)
-    loop = ClosedLoop(target, method, options, sample, len(prompts), steps, journal, tell)
     points = _points(plans, measured, search, loop)
     chosen = _refined(_count_for(budget, points), points, measured, search, loop)
     limits: Rows = {}

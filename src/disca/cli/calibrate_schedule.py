@@ -74,6 +74,8 @@ class CalibrateSchedule:
     """Share of the prompts whose doubt is nothing out of the ordinary."""
     candidates: int = 24
     """Plans that are sampled for the budget."""
+    growth: bool = True
+    """Count what each step's error comes to at the end of the run, which takes two runs more for each step."""
     only_budget: bool = False
     """Sample no plans for other budgets."""
     order: int | None = None
@@ -107,6 +109,7 @@ def calibrate_schedule(options: CalibrateSchedule) -> dict[str, Any]:
         quantile=options.quantile,
         form=options.cost,
         inclusive=options.inclusive,
+        growth=options.growth,
         longest=options.longest,
         force_last=options.force_last,
         doubt=options.doubt,

@@ -33,6 +33,9 @@ class Costs:
     """1 where the forecast looks at the last full step only, 2 where the one before counts."""
     switches: tuple[int, ...] = ()
     """Steps at which another transformer takes over, which are full in any case."""
+    growth: tuple[float, ...] = ()
+    """What a move of the latents by each step's error has become by the end of the run, over that of the last step's;
+    1 for every step where it is not known."""
 
     @property
     def steps(self) -> int:
@@ -57,7 +60,7 @@ class Costs:
             form: ``squared`` adds up squared distances that the latents are moved by, |t - r|^2 times the mean square
                 error of the velocity; ``linear`` adds up the distances themselves, |t - r| times its root; ``drift`` is
                 the square of the distance that all steps of a gap move them together, since errors of neighbouring
-                steps point the same way.
+                steps point the same way. Each step's distance counts by its ``growth``.
             inclusive: count the error that the forecast would have at the next full step, too; it is never made, but
                 speaks against long gaps.
             longest: no full step is farther from the one before than this.
@@ -79,10 +82,13 @@ class Costs:
 
     def _running(self, key: Key, form: Form) -> tuple[float, ...]:
         """Cost of a gap by the number of its forecasts, from none."""
-        last, total, found = key[1], 0.0, [0.0]
-        for offset, (error, drift) in enumerate(zip(self.errors[key], self.drifts[key], strict=True)):
-            move = abs(self.times[last + 1 + offset] - self.times[last + 2 + offset]) * error
-            total = drift**2 if form == "drift" else total + (move if form == "linear" else move**2)
+        drifted, before, total, found = 0.0, 0.0, 0.0, [0.0]
+        growth = self.growth or (1.0,) * self.steps
+        rows = zip(self.errors[key], self.drifts[key], strict=True)
+        for step, (error, drift) in enumerate(rows, start=key[1] + 1):
+            move = growth[step] * abs(self.times[step] - self.times[step + 1]) * error
+            drifted, before = drifted + growth[step] * (drift - before), drift
+            total = drifted**2 if form == "drift" else total + (move if form == "linear" else move**2)
             found.append(total)
         return tuple(found)
 
@@ -92,6 +98,7 @@ class Costs:
             "times": list(self.times),
             "history": self.history,
             "switches": list(self.switches),
+            "growth": [float(f"{value:.4g}") for value in self.growth],
             **{name: _written(getattr(self, name)) for name in _TABLES},
         }
 
@@ -100,7 +107,11 @@ class Costs:
         """The inverse of :meth:`to_dict`."""
         tables = {name: rows_of(values[name]) for name in _TABLES}
         return cls(
-            times=tuple(values["times"]), history=values["history"], switches=tuple(values["switches"]), **tables
+            times=tuple(values["times"]),
+            history=values["history"],
+            switches=tuple(values["switches"]),
+            growth=tuple(values.get("growth", ())),
+            **tables,
         )
 
 

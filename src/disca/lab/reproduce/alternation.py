@@ -12,7 +12,7 @@ from typing import Any
 
 from disca.bench.rows import Row
 from disca.caching.methods import disca
-from disca.lab.reproduce.designs import BUDGET, TAIL_LINE, trained
+from disca.lab.reproduce.designs import BUDGET, OURS, trained
 from disca.lab.reproduce.findings import ratio
 from disca.lab.reproduce.plans import plan
 from disca.lab.reproduce.rows import LISTS, beside, joined, predictor_of, row, stage
@@ -25,9 +25,9 @@ NAME = "alternation"
 def alternation(work: Work) -> None:
     """Train, compute lists, train on, and compare."""
     rows = [row(f"student_{steps}", f"student, {steps} steps", stage("student"), steps) for steps in LISTS]
-    for seed, once in trained(work, TAIL_LINE).items():
-        half = Training(work, TAIL_LINE, seed, BUDGET / 2, work.runs / NAME / f"half_{seed}")
-        rows += _rows(once, f"tail_line_{seed}", "once", "lists computed once")
+    for seed, once in trained(work, OURS).items():
+        half = Training(work, OURS, seed, BUDGET / 2, work.runs / NAME / f"half_{seed}")
+        rows += _rows(once, f"ours_{seed}", "once", "lists computed once")
         rows += _rows(_second(half), f"second_{seed}", "twice", "trained on computed lists, computed again")
     tables = (beside([one for one in rows if one.trial.steps == steps], f"student_{steps}") for steps in LISTS)
     _, turns = work.measure(NAME, joined(*tables), title="Schedule and predictor fitted to each other")
@@ -43,7 +43,7 @@ def _second(half: Training) -> Training:
     before, seed, work = half.result(), half.seed, half.work
     lists = [list(_plan(half, f"half_{seed}", steps)) for steps in LISTS]
     changes: dict[str, Any] = {"objective.predictor": str(before), "objective.full_steps": lists}
-    variant = replace(TAIL_LINE, changes={**TAIL_LINE.changes, **changes})
+    variant = replace(OURS, changes={**OURS.changes, **changes})
     return replace(half, variant=variant, folder=work.runs / NAME / f"second_{seed}")
 
 

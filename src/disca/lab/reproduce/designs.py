@@ -39,9 +39,13 @@ OFFICIAL = Variant(
     "official", "the authors' layout and pairs", "lab_fit", {**_AUTHORS, "objective.pairs": "same_noise"}
 )
 TAIL_LINE = Variant("tail_line", "the last two blocks along a line, timed", "lab_fit", _LINE)
+OURS = Variant(
+    "ours", "the same, errors counted by what they come to at the end", "lab_fit", {**_LINE, "objective.weigh": "end"}
+)
 VARIANTS = (
     OFFICIAL,
     TAIL_LINE,
+    OURS,
     Variant("last_line", "the last block along a line, timed", "lab_fit", _LAST),
     Variant(
         "last_lora",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from disca.caching.methods import disca
-from disca.lab.reproduce.designs import BUDGET, TAIL_LINE, trained
+from disca.lab.reproduce.designs import BUDGET, OURS, trained
 from disca.lab.reproduce.findings import ratio, verdict
 from disca.lab.reproduce.frontier import LONG
 from disca.lab.reproduce.rows import LISTS, beside, joined, predictor_of, row, stage, student_of
@@ -38,7 +38,7 @@ def rivals(work: Work) -> None:
         steps = training.variant.changes["objective.steps"][0]
         label = f"{training.variant.label}, seed {training.seed}"
         rows.append(row(_name(training), label, student_of(training), steps, **training.about))
-    for seed, training in trained(work, TAIL_LINE).items():
+    for seed, training in trained(work, OURS).items():
         for steps, full in LISTS.items():
             policy = disca(predictor_of(training), full_steps=full)
             label = f"ours, {steps} steps, {len(full)} full, seed {seed}"
