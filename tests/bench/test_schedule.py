@@ -178,6 +178,23 @@ def test_what_is_found_is_the_best_of_what_was_sampled(tmp_path: Path) -> None:
         disca.attach(stranger.pipe, from_calibration(tmp_path / "found.json"))
 
 
+def test_growth_is_what_one_forecast_alone_comes_to() -> None:
+    sampler = Sampler(PIPELINES["WanPipeline"])
+    found = calibrated(sampler, "reuse").costs
+    ends = []
+    for step in range(1, STEPS):
+        others, apart = [other for other in range(STEPS) if other != step], 0.0
+        for seed in range(2):
+            full = sampler(steps=STEPS, seed=seed)
+            with disca.attach(sampler.pipe, disca.reuse(full_steps=others)):
+                apart += float((sampler(steps=STEPS, seed=seed) - full).norm() / full.norm()) / 2
+        ends.append(
+            apart / ((found.times[step] - found.times[step + 1]) * found.errors[found.key(step - 2, step - 1)][0])
+        )
+    assert found.growth[1:] == pytest.approx([end / ends[-1] for end in ends], rel=1e-4)
+    assert calibrated(sampler, "reuse", search=Search(growth=False)).costs.growth == ()
+
+
 def test_the_first_step_of_another_expert_is_full_in_every_plan() -> None:
     sampler = Sampler(PIPELINES["WanPipeline/two_experts"])
     found = calibrated(sampler, search=Search(candidates=3, force_last=True))

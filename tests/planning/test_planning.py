@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations, pairwise
 from math import inf
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -127,6 +129,19 @@ def test_a_gap_is_what_its_definition_says() -> None:
     assert costs.gap("linear")(1, 2, 3) == 0.0 and costs.gap("linear")(0, 1, 4) == inf
 
 
+def test_each_step_counts_by_its_growth() -> None:
+    rows: dict[str, Any] = {"errors": {(NONE, 0): (2.0, 3.0)}, "drifts": {(NONE, 0): (0.4, 1.5)}}
+    costs = Costs((1.0, 0.7, 0.5, 0.0), **rows, growth=(9.0, 5.0, 1.5))
+    assert costs.gap("squared")(NONE, 0, 3) == pytest.approx((5 * 0.2 * 2) ** 2 + (1.5 * 0.5 * 3) ** 2)
+    assert costs.gap("linear")(NONE, 0, 3) == pytest.approx(5 * 0.2 * 2 + 1.5 * 0.5 * 3)
+    assert costs.gap("drift")(NONE, 0, 3) == pytest.approx((5 * 0.4 + 1.5 * 1.1) ** 2)
+    for form in FORMS:
+        table_, even = table(2, 2, 8), replace(table(2, 2, 8), growth=(1.0,) * 8)
+        assert solve(8, table_.gap(form)) == solve(8, even.gap(form))
+    early = replace(table(2, 2, 8), growth=(1.0, *(100.0 * 0.1**step for step in range(7))))
+    assert solve(8, early.gap())[4].full_steps[:3] == (0, 1, 2)
+
+
 def test_aggregating_takes_the_quantile_of_each_entry() -> None:
     clips = [Costs((1.0, 0.5, 0.0), {(NONE, 0): (float(v),)}, {(NONE, 0): (10.0 - v,)}, 1) for v in (3, 1, 2, 4, 5)]
     found = aggregate(clips, 0.8)
@@ -139,9 +154,10 @@ def test_aggregating_takes_the_quantile_of_each_entry() -> None:
 
 
 def test_values_survive_a_file() -> None:
-    costs = table(1, 2, 6)
+    costs = replace(table(1, 2, 6), growth=(1.0, 3.0, 2.0, 1.5, 1.0, 1.0))
     again = Costs.from_dict(json.loads(json.dumps(costs.to_dict())))
     assert again.errors.keys() == costs.errors.keys() and again.times == costs.times and again.history == 2
+    assert again.growth == costs.growth
     assert again.gap()(0, 1, 6) == pytest.approx(costs.gap()(0, 1, 6), rel=2e-3)
     frontier = Frontier(6, (Point((0,), 2.0, 0.5, 0.2), Point((0, 3), 1.0)), again)
     assert Frontier.from_dict(json.loads(json.dumps(frontier.to_dict()))) == frontier

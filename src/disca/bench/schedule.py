@@ -227,7 +227,7 @@ def calibrate_schedule(
     if search.doubt is not None:
         limits = limits_along(loop, chosen.full_steps, DOUBTS[search.doubt], measured.costs, search.doubted)
     best = {len(point.full_steps): point for point in [*points, chosen]}
-    frontier = Frontier(steps, tuple(best[count] for count in sorted(best)), measured.costs)
+    frontier = Frontier(loop.steps, tuple(best[count] for count in sorted(best)), measured.costs)
     return ScheduleCalibration(
         method=method,
         options={name: value for name, value in options.items() if isinstance(value, (str, int, float, bool))},
