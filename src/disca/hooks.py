@@ -247,7 +247,7 @@ def _processors(network: nn.Module) -> Iterator[Any]:
     """Attention processors of diffusers that can be told which kernel and which ranks."""
     for module in network.modules():
         processor = vars(module).get("processor") or module._modules.get("processor")  # getattr is slow where it fails
-        if all(hasattr(processor, name) for name in _ATTENTION):
+        if processor is not None and all(hasattr(processor, name) for name in _ATTENTION):
             yield processor
 
 
@@ -264,10 +264,10 @@ class HeldStack(nn.ModuleList):
         self.original: tuple[nn.ModuleList, ...] = ()  # in a tuple, so that it is no child
 
     def __iter__(self) -> Iterator[Any]:
-        runs: dict[int, Any] = dict(enumerate(super().__iter__()))
+        runs: dict[int, Any] = dict(enumerate(self._modules.values()))
         for stand_ins in self.stand_ins:
             runs |= stand_ins
-        return (block for block in runs.values() if block is not None)
+        return iter([block for block in runs.values() if block is not None])
 
 
 def hold(host: nn.Module, stack: str, stand_ins: Mapping[int, Callable[..., Any] | None]) -> None:
