@@ -19,7 +19,7 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.module = module
-        self.values = [value for _, value in _trainable(module)]
+        self.values: list[Tensor] = [value for _, value in _trainable(module)]
         self.shadow = {name: value.detach().clone() for name, value in _trainable(module)}
 
     @torch.no_grad()
