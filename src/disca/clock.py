@@ -61,7 +61,7 @@ class SchedulerClock:
 
     def _step(self, scheduler: Any, timestep: Any) -> int:
         if not hasattr(scheduler, "step_index"):
-            return _match(timestep, torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist())
+            return _match(timestep, tuple(torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()))
         if scheduler.step_index is not None:
             return int(scheduler.step_index)
         return int(getattr(scheduler, "begin_index", None) or 0)  # no step() yet: the run is at its beginning
@@ -79,7 +79,7 @@ class TimestepClock:
     """
 
     def __init__(self, timesteps: Sequence[float] | Tensor, *, scale: float = 1000.0, ascends: bool = False) -> None:
-        self._timesteps = [float(value) for value in torch.as_tensor(timesteps, dtype=torch.float64).flatten()]
+        self._timesteps = tuple(torch.as_tensor(timesteps, dtype=torch.float64).flatten().tolist())
         _check_timesteps(self._timesteps, scale, ascends)
         times = [value / scale for value in self._timesteps]
         self._times = [*([1 - time for time in times] if ascends else times), 0.0]
@@ -129,14 +129,13 @@ def _scheduler_times(scheduler: Any, ascends: bool) -> list[float]:
     return [*([1 - time for time in times] if ascends else times), 0.0]
 
 
-def _match(timestep: Any, values: Sequence[float]) -> int:
+def _match(timestep: Any, values: tuple[float, ...]) -> int:
     """Index of the host's timestep argument among ``values``, compared in the dtype in which the host receives it."""
     given = torch.as_tensor(timestep)
     dtype = given.dtype if given.is_floating_point() else torch.float64
     # One value per sample, or per token: clean tokens are at 0.
     value = float(given if given.numel() == 1 else given.max())
-    known = enumerate(_rounded(tuple(values), dtype))
-    found = [step for step, other in known if abs(value - other) <= 1e-6 * max(1.0, abs(other))]
+    found = [step for step, (low, high) in enumerate(_around(values, dtype)) if low <= value <= high]
     if len(found) == 1:
         return found[0]
     if found:
@@ -148,8 +147,10 @@ def _match(timestep: Any, values: Sequence[float]) -> int:
 
 
 @lru_cache(maxsize=64)
-def _rounded(values: tuple[float, ...], dtype: torch.dtype) -> list[float]:
-    return torch.tensor(values, dtype=torch.float64).to(dtype).tolist()
+def _around(values: tuple[float, ...], dtype: torch.dtype) -> list[tuple[float, float]]:
+    """Between what a value lies that is one of ``values`` in that dtype."""
+    rounded = torch.tensor(values, dtype=torch.float64).to(dtype).tolist()
+    return [(value - 1e-6 * max(1.0, abs(value)), value + 1e-6 * max(1.0, abs(value))) for value in rounded]
 
 
 def _check_timesteps(values: Sequence[float], scale: float, ascends: bool) -> None:

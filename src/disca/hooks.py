@@ -36,7 +36,7 @@ def install(module: nn.Module, hook: ModelHook, name: str) -> None:
     Raises:
         ValueError: the module has a hook of that name.
     """
-    ours = not hasattr(module, "_diffusers_hook")
+    ours = _registry(module) is None
     registry = HookRegistry.check_if_exists_or_initialize(module)
     if ours:
         registry.made_by_disca = True
@@ -45,7 +45,7 @@ def install(module: nn.Module, hook: ModelHook, name: str) -> None:
 
 def remove(module: nn.Module, name: str) -> None:
     """Take the hook away again, and with the last hook what the registry leaves behind in the module's ``__dict__``."""
-    registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
+    registry = _registry(module)
     if registry is None or registry.get_hook(name) is None:
         return
     registry.remove_hook(name, recurse=False)
@@ -64,8 +64,12 @@ def is_installed(module: nn.Module, name: str) -> bool:
 
 def find(module: nn.Module, name: str) -> ModelHook | None:
     """The module's hook of that name."""
-    registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
+    registry = _registry(module)
     return None if registry is None else registry.get_hook(name)
+
+
+def _registry(module: nn.Module) -> HookRegistry | None:
+    return vars(module).get("_diffusers_hook")  # getattr is slow where it fails
 
 
 def add_child(module: nn.Module, name: str, child: nn.Module) -> None:
@@ -186,7 +190,7 @@ class Splits:
 
     def lift(self) -> None:
         """Take them off the block."""
-        registry: HookRegistry | None = getattr(self.block, "_diffusers_hook", None)
+        registry = _registry(self.block)
         for name in splits_of(self.block):
             assert registry is not None
             self.hooks[name] = registry.hooks[name]
@@ -194,7 +198,7 @@ class Splits:
 
     def put_back(self) -> None:
         """Give them back to the block."""
-        registry: HookRegistry | None = getattr(self.block, "_diffusers_hook", None)
+        registry = _registry(self.block)
         while self.hooks:
             assert registry is not None
             name, hook = self.hooks.popitem()
@@ -217,7 +221,7 @@ class Splits:
 
 def splits_of(block: nn.Module) -> list[str]:
     """Names of the hooks that split a module's inputs between ranks."""
-    registry: HookRegistry | None = block.__dict__.get("_diffusers_hook")
+    registry = _registry(block)
     return [] if registry is None else [name for name in registry.hooks if name.startswith(SPLITS)]
 
 
@@ -247,7 +251,7 @@ def _processors(network: nn.Module) -> Iterator[Any]:
     """Attention processors of diffusers that can be told which kernel and which ranks."""
     for module in network.modules():
         processor = vars(module).get("processor") or module._modules.get("processor")  # getattr is slow where it fails
-        if all(hasattr(processor, name) for name in _ATTENTION):
+        if processor is not None and all(hasattr(processor, name) for name in _ATTENTION):
             yield processor
 
 
@@ -264,10 +268,10 @@ class HeldStack(nn.ModuleList):
         self.original: tuple[nn.ModuleList, ...] = ()  # in a tuple, so that it is no child
 
     def __iter__(self) -> Iterator[Any]:
-        runs: dict[int, Any] = dict(enumerate(super().__iter__()))
+        runs: dict[int, Any] = dict(enumerate(self._modules.values()))
         for stand_ins in self.stand_ins:
             runs |= stand_ins
-        return (block for block in runs.values() if block is not None)
+        return iter([block for block in runs.values() if block is not None])
 
 
 def hold(host: nn.Module, stack: str, stand_ins: Mapping[int, Callable[..., Any] | None]) -> None:
@@ -289,10 +293,9 @@ def hold(host: nn.Module, stack: str, stand_ins: Mapping[int, Callable[..., Any]
 
 
 def _held(original: nn.ModuleList) -> HeldStack:
-    held = HeldStack()
-    held._modules = original._modules  # shared, so that a block replaced while held stays replaced
-    held.training = original.training
-    held.original = (original,)
+    held = HeldStack.__new__(HeldStack)
+    # Its blocks are shared, so that one replaced while held stays replaced.
+    vars(held).update(vars(original), stand_ins=[], original=(original,))
     return held
 
 

@@ -125,11 +125,13 @@ class Adapter:
             raise ValueError(
                 f"This {self.transformer} has no blocks in {self.stacks}, so there is nothing to forecast."
             )
-        for taker, names in ((transformer, (self.timestep,)), *((b, self._carriers) for b in self.blocks(transformer))):
-            takes = list(_places(_forward(taker)))
+        takers = {_forward(block): self._carriers for block in self.blocks(transformer)}
+        for forward, names in ((_forward(transformer), (self.timestep,)), *takers.items()):
+            takes = list(_places(forward))
             missing = [name for name in names if name not in takes]
             if missing:
-                raise ValueError(f"{said} that {type(taker).__name__} takes {missing[0]!r}, but it takes {takes}.")
+                taker = forward.__qualname__.rpartition(".")[0]
+                raise ValueError(f"{said} that {taker} takes {missing[0]!r}, but it takes {takes}.")
 
     def blocks(self, transformer: nn.Module) -> list[nn.Module]:
         """All blocks of the trunk, in the order in which they run; also while a run holds them."""

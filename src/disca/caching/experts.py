@@ -64,10 +64,8 @@ class Expert:
 
     def check_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError where a call has what the trunk as one would leave out."""
-        if not any(rule.where.holds_blocks for rule in self.policy):
-            return
         given = [name for name in self.adapter.between_blocks if arguments.get(name) is not None]
-        if given:
+        if given and any(rule.where.holds_blocks for rule in self.policy):
             raise ValueError(
                 f"The transformer is called with {given[0]}, which it adds between its blocks. It cannot while a "
                 "policy holds all blocks as one. Detach, or sample without it."

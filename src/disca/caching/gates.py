@@ -134,6 +134,9 @@ class Always(Static):
     def schedule(self, steps: int) -> Schedule:
         return Schedule.every(1, steps=steps)
 
+    def observes(self, moment: Moment) -> bool:
+        return False
+
 
 @dataclass(frozen=True)
 class Every(Static):

@@ -16,7 +16,7 @@ from disca import hooks
 from disca.caching.experts import HOOK, Expert, Policies, clock_of, experts_of
 from disca.caching.policy import Rule
 from disca.caching.progress import Place, Progress
-from disca.caching.summary import Summary
+from disca.caching.summary import Mark, Summary, mark_now
 from disca.clock import Clock
 from disca.features import Call, Features, Moment
 from disca.meanflow.second_time import SecondTime
@@ -62,7 +62,7 @@ class Run:
         self._learned = False  # whether something was observed in the call under way,
         self._partial = False  # forecast,
         self._rejected = False  # or found wrong
-        self._mark: Any = None
+        self._mark: Mark = 0.0
 
     def __enter__(self) -> Run:
         return self
@@ -203,7 +203,7 @@ class Run:
             self._progress.step_to(moment, expert.name, branch, expert.grid(arguments))
             self._progress.run = self._clock.run
             self._under_way, self._partial, self._rejected = True, False, False
-            self._mark = self._progress.ledger.start(arguments[expert.adapter.latents].device)
+            self._mark = mark_now(arguments[expert.adapter.latents].device)
         return expert.second_timestep(arguments, self._now)
 
     def after(self) -> None:

@@ -132,8 +132,9 @@ class _Blocks:
         end = len(places) - TAILS.get(tail, 0)
         self._site, self._tail = self._runs(places[before:end]), self._runs(places[end:])
         self._tail_signal = tail
-        self._splits = hooks.Splits(self._block(0))
-        self._ranks = hooks.ranks_of(self._block(0))
+        self._first = self._block(0)  # for its signature, which a block that takes its place shares
+        self._splits = hooks.Splits(self._first)
+        self._ranks = hooks.ranks_of(self._first)
         self.time: TimeEmbedding | None = None
 
     def _runs(self, places: Sequence[tuple[str, int]]) -> list[tuple[nn.ModuleList, slice]]:
@@ -147,7 +148,8 @@ class _Blocks:
 
     def install(self, undo: ExitStack) -> None:
         """Take their places in the stacks."""
-        if any(hooks.splits_of(self._block(place)) for place in range(1, len(self._places))):
+        blocks = [block for stack, chosen in self._runs(self._places[1:]) for block in list(stack)[chosen]]
+        if any(map(hooks.splits_of, blocks)):
             raise ValueError(
                 f"The plan of context parallelism for {self._adapter.transformer} splits inputs of several blocks, so "
                 "they cannot be held as one. Give it a plan that splits before the first block only."
@@ -164,7 +166,7 @@ class _Blocks:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         adapter = self._adapter
         args, kwargs = self._splits(args, kwargs)
-        bound = adapter.bind(self._block(0), args, kwargs)
+        bound = adapter.bind(self._first, args, kwargs)
         entering = adapter.inputs(bound)
         kept: list[Features] = []
         call = Call(
@@ -173,7 +175,7 @@ class _Blocks:
             adapter.conditioning(bound),
             {
                 "entering": lambda: entering,
-                "modulated": partial(modulated_input, self._block(0), self._layers, args, kwargs),
+                "modulated": lambda: modulated_input(self._block(0), self._layers, args, kwargs),
                 "time_embedding": lambda: self.time.now if self.time else None,
                 **({self._tail_signal: lambda: kept[-1]} if self._tail_signal else {}),
             },

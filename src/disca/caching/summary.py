@@ -78,6 +78,15 @@ def _seconds(seconds: float, count: int) -> str:
     return f"{seconds:.3f} s" + (f" ({1000 * seconds / count:.2f} ms each)" if count else "")
 
 
+Mark = float | torch.cuda.Event
+"""When a call began."""
+
+
+def mark_now(device: torch.device) -> Mark:
+    """Now, on a device."""
+    return time.perf_counter() if device.type != "cuda" else _event(device)
+
+
 class Stopwatch:
     """Adds up seconds without waiting: on CUDA it leaves events in the stream, and reads them when asked."""
 
@@ -85,16 +94,12 @@ class Stopwatch:
         self._seconds = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
-    def start(self, device: torch.device) -> float | torch.cuda.Event:
-        """A mark for :meth:`stop`."""
-        return time.perf_counter() if device.type != "cuda" else _event(device)
-
-    def stop(self, mark: float | torch.cuda.Event, device: torch.device) -> None:
+    def stop(self, mark: Mark) -> None:
         """Add what passed since the mark."""
         if isinstance(mark, float):
             self._seconds += time.perf_counter() - mark
         else:
-            self._events.append((mark, _event(device)))
+            self._events.append((mark, _event(mark.device)))
 
     @property
     def seconds(self) -> float:
@@ -109,14 +114,6 @@ def _event(device: torch.device) -> torch.cuda.Event:
     return event
 
 
-@dataclass(frozen=True)
-class Mark:
-    """When a call began."""
-
-    at: float | torch.cuda.Event
-    device: torch.device
-
-
 @dataclass
 class Ledger:
     """Collects what a run does."""
@@ -126,13 +123,9 @@ class Ledger:
     watches: dict[bool, Stopwatch] = field(default_factory=lambda: {True: Stopwatch(), False: Stopwatch()})
     bytes_held: int = 0
 
-    def start(self, device: torch.device) -> Mark:
-        """A call of the transformer begins."""
-        return Mark(self.watches[True].start(device), device)
-
     def enter(self, moment: Moment, mark: Mark, *, full: bool) -> None:
         """The call is done: a branch took a step."""
-        self.watches[full].stop(mark.at, mark.device)
+        self.watches[full].stop(mark)
         steps = (self.full if full else self.forecast).setdefault(moment.branch, [])
         steps.append(moment.step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from disca.lab.world import World
 from disca.report.clips import Frames, write_clip
 from disca.training.clips import Clips, Draw
 
+PLACES = {str(prompt): place for place, prompt in enumerate((*TRAINING, ""))}
+"""Rows of the encoded texts."""
 JUDGED = 32
 """Clips that a validation samples."""
 
@@ -26,6 +29,7 @@ class LabSource:
         self.world = World()
         self.codec: PatchCodec | None = None
         self.pipe: LabPipeline | None = None
+        self.encoded: dict[str, Tensor] = {}
 
     def pipeline(self, start: str, seed: int) -> LabPipeline:
         """A fresh pipeline, the packaged one at the stage ``start``, or the result of a run in the folder ``start``."""
@@ -38,6 +42,7 @@ class LabSource:
         pipe.set_progress_bar_config(disable=True)
         self.codec = pipe.codec
         self.pipe = pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.encoded = {}
         return self.pipe
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[list[str], Tensor]:
@@ -49,11 +54,17 @@ class LabSource:
         return [str(prompt) for prompt in chosen], self.codec.cpu().encode(clips)
 
     def clips(self, size: int, draw: Draw) -> Clips:
-        """The same, with what the transformer takes of the prompts."""
+        """The same, with what the transformer takes of the prompts. The text encoder is to be done with training."""
         texts, latents = self.batch(size, draw.generator)
         assert self.pipe is not None
-        with torch.no_grad():
-            return Clips(latents, self.pipe.encode_prompt(texts), self.pipe.encode_prompt([""] * size))
+        if not self.encoded:  # all at once: what a prompt becomes is not to depend on who was drawn with it
+            with torch.no_grad():
+                self.encoded = self.pipe.encode_prompt(list(PLACES))
+        return Clips(latents, self._rows(texts), self._rows([""] * size))
+
+    def _rows(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        rows = [PLACES[text] for text in texts]
+        return {name: value[rows] for name, value in self.encoded.items()}
 
     def judge(self, pipe: LabPipeline, folder: Path) -> dict[str, float]:
         """Sample training prompts in 20 steps; a picture into ``folder``, accuracy by the judge."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal
 
 import torch
@@ -32,12 +32,18 @@ def scans(split: Split) -> tuple[Tensor, Tensor]:
     return images[chosen], torch.from_numpy(digits.target)[chosen].long()
 
 
+@cache
+def _by_digit(split: Split) -> tuple[Tensor, Tensor]:
+    """The scans, one digit after the other, and how many there are of each."""
+    images, labels = scans(split)
+    return images[labels.argsort(stable=True)], labels.bincount(minlength=10)
+
+
 def _draw_scans(digits: Tensor, split: Split, generator: torch.Generator) -> Tensor:
     """A random scan ``[n, 8, 8]`` of each digit ``[n]``."""
-    images, labels = scans(split)
-    order, counts = labels.argsort(stable=True), labels.bincount(minlength=10)
+    images, counts = _by_digit(split)
     rank = (torch.rand(len(digits), generator=generator) * counts[digits]).long()
-    return images[order[(counts.cumsum(0) - counts)[digits] + rank]]
+    return images[(counts.cumsum(0) - counts)[digits] + rank]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +63,11 @@ class World:
         """Clips ``[batch, 3, frames, size, size]`` in [0, 1], with a random scan and start each."""
         glyphs = _draw_scans(torch.tensor([prompt.digit for prompt in prompts]), split, generator)
         start = (torch.rand(len(prompts), 1, 2, generator=generator) * 2 - 1) * self.jitter
-        ink = self._draw(glyphs, start + self._paths()[[prompt.motion for prompt in prompts]])
+        ink = self._draw(glyphs, start + self._paths[[prompt.motion for prompt in prompts]])
         paint = torch.tensor(list(COLOURS.values()))[[prompt.colour for prompt in prompts]]
         return paint[:, :, None, None, None] * ink[:, None]
 
+    @cached_property
     def _paths(self) -> Tensor:
         """Displacement ``[motions, frames, (x, y)]`` of the glyph's centre from its start; y points down."""
         time = torch.linspace(0, 1, self.frames)

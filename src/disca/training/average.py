@@ -19,15 +19,14 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.module = module
+        self.values: list[Tensor] = [value for _, value in _trainable(module)]
         self.shadow = {name: value.detach().clone() for name, value in _trainable(module)}
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Take the module's weights in, after ``updates`` earlier updates."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        values = [value for _, value in _trainable(self.module)]
-        for shadow, value in zip(self.shadow.values(), values, strict=True):
-            shadow.lerp_(value, 1 - decay)
+        torch._foreach_lerp_(list(self.shadow.values()), self.values, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged weights, by parameter name."""

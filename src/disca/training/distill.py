@@ -141,8 +141,9 @@ class GuidanceTask:
     def __init__(self, options: Guidance, recipe: Recipe, source: Source) -> None:
         self.options, self.recipe, self.source = options, recipe, source
         self.pipe = source.pipeline(recipe.start, recipe.seed)
+        self.device = self.pipe.device  # asked once: a pipeline walks all modules to say
         self.teacher = self.pipe.transformer.requires_grad_(False).eval()
-        self.student = self._student().to(self.pipe.device)
+        self.student = self._student().to(self.device)
         self.modules = nn.ModuleDict({"transformer": self.student})
         self.sharded = (self.teacher, self.student)
         prepared(self.teacher, recipe)
@@ -163,7 +164,7 @@ class GuidanceTask:
         return student
 
     def loss(self, draw: Draw) -> Loss:
-        clips, noise = drawn(self.source, self.recipe, draw, self.pipe.device)
+        clips, noise = drawn(self.source, self.recipe, draw, self.device)
         t = within(self.options.times.draw(len(noise), draw.generator), self.source).to(noise.device)
         scale = drawn_scale(self.options, len(noise), draw).to(noise.device)
         student = replace(self.host, transformer=self.student).on(clips, self._embedded(scale))
@@ -175,7 +176,7 @@ class GuidanceTask:
         return scale if embeds_guidance(self.student) else None
 
     def validate(self, folder: Path) -> dict[str, float]:
-        clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.pipe.device)
+        clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.device)
         conditional = self.host.on(clips)
         two = Guided(conditional, replace(conditional, conditioning=clips.empty), self.options.scale)
         scale = torch.full((len(noise),), self.options.scale, device=noise.device)
@@ -193,6 +194,7 @@ class MeanFlowTask:
     def __init__(self, options: MeanFlow, recipe: Recipe, source: Source) -> None:
         self.options, self.recipe, self.source = options, recipe, source
         self.pipe = source.pipeline(recipe.start, recipe.seed)
+        self.device = self.pipe.device  # asked once: a pipeline walks all modules to say
         self.teacher = self.pipe.transformer.requires_grad_(False).eval()
         shared = bool(recipe.lora.rank)
         self.student = self.teacher if shared else deepcopy(self.teacher).requires_grad_(True)
@@ -226,7 +228,7 @@ class MeanFlowTask:
 
     def loss(self, draw: Draw) -> Loss:
         options = self.options
-        clips, noise = drawn(self.source, self.recipe, draw, self.pipe.device)
+        clips, noise = drawn(self.source, self.recipe, draw, self.device)
         scale = self.scales(len(noise), draw).to(noise.device)
         parts = options.parts(len(noise), self.shift)
         times = [interval.sample(count, draw.generator) for count, interval, _ in parts]
@@ -255,7 +257,7 @@ class MeanFlowTask:
         return target(teacher, student, x_t[rows], t[rows], r[rows], here=here)
 
     def validate(self, folder: Path) -> dict[str, float]:
-        clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.pipe.device)
+        clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.device)
         scale = torch.full((len(noise),), self.options.scale, device=noise.device)
         measures = distances(*self.hosts(clips, scale), noise, self.shift, self.options.steps)
         modules = {name: module for name, module in self.modules.items() if name != "second_time" or self._takes_second}

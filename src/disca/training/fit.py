@@ -189,6 +189,7 @@ class FitTask:
     def __init__(self, options: Fit, recipe: Recipe, source: Source) -> None:
         self.options, self.recipe, self.source = options, recipe, source
         self.pipe = source.pipeline(recipe.start, recipe.seed)
+        self.device = self.pipe.device  # asked once: a pipeline walks all modules to say
         self.base = self.pipe.transformer.requires_grad_(False).eval()
         self.second: SecondTime | None = getattr(self.pipe, "second_time", None)
         self.span: tuple[float, float] = getattr(source, "span", (0.0, 1.0))
@@ -236,7 +237,7 @@ class FitTask:
             return
         spread = _Spread(self.predictor)
         fixed = Draw.fixed(self.recipe.seed)
-        clips, noise = drawn(self.source, self.recipe, fixed, self.pipe.device)
+        clips, noise = drawn(self.source, self.recipe, fixed, self.device)
         host = self._host(clips, self._scales(len(noise), fixed))
         half = torch.full((len(noise),), 0.5, device=noise.device)
 
@@ -274,10 +275,10 @@ class FitTask:
         return torch.full((count,), self.options.scale)
 
     def _host(self, clips: object, scale: Tensor) -> AnyHost:
-        return hosted(self.host, clips, scale.to(self.pipe.device))  # type: ignore[arg-type]
+        return hosted(self.host, clips, scale.to(self.device))  # type: ignore[arg-type]
 
     def loss(self, draw: Draw) -> Loss:
-        clips, noise = drawn(self.source, self.recipe, draw, self.pipe.device)
+        clips, noise = drawn(self.source, self.recipe, draw, self.device)
         host = self._host(clips, self._scales(len(noise), draw))
         pairs, weights = self._pairs(host, clips.latents, noise, draw)
         losses = [forecast_error(pair.forecast, pair.full) for pair in pairs]
@@ -318,7 +319,7 @@ class FitTask:
 
     def validate(self, folder: Path) -> dict[str, float]:
         """Relative L2 of whole accelerated runs to the full run, beside reuse and a first-order Taylor forecast."""
-        clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.pipe.device)
+        clips, noise = drawn(self.source, self.recipe, Draw.fixed(self.recipe.seed), self.device)
         host = self._host(clips, torch.full((len(noise),), self.options.scale))
         measures = {}
         for chosen in self.options.schedules:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -36,11 +37,11 @@ class Host:
 
     def given(self, conditioning: Mapping[str, Any], guidance: Tensor | None = None) -> Host:
         """The same transformer under other conditions; ``guidance`` ``[batch]`` is the embedded scale."""
-        return replace(self, conditioning=conditioning, guidance=guidance)
+        return self._under(conditioning=conditioning, guidance=guidance)
 
     def on(self, clips: Clips, guidance: Tensor | None = None) -> Host:
         """The same transformer under the prompts and conditions of a batch."""
-        return replace(self, conditioning=clips.prompt, condition=clips.condition, guidance=guidance)
+        return self._under(conditioning=clips.prompt, condition=clips.condition, guidance=guidance)
 
     def __call__(self, x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
         r = t if r is None else r
@@ -71,7 +72,16 @@ class Host:
 
     def _cast(self, x: Tensor) -> Tensor:
         """Latents in the host's dtype; times are never rounded, and autocast does its own."""
-        return x if torch.is_autocast_enabled(x.device.type) else x.to(cast(torch.dtype, self.transformer.dtype))
+        return x if torch.is_autocast_enabled(x.device.type) else x.to(self._dtype)
+
+    @cached_property
+    def _dtype(self) -> torch.dtype:
+        return cast(torch.dtype, self.transformer.dtype)  # walks all modules to say
+
+    def _under(self, **conditions: Any) -> Host:
+        host = replace(self, **conditions)
+        host.__dict__["_dtype"] = self._dtype
+        return host
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,9 @@ class Loop:
     def __init__(self, recipe: Recipe, task: Task, output: Path) -> None:
         self.recipe, self.task, self.output = recipe, task, output
         self.processes = processes()
+        # For other devices too, torch.manual_seed notes down what it is to tell them, with a stack trace.
+        alone = self.processes.device.type == "cpu"
+        self.seed = torch.default_generator.manual_seed if alone else torch.manual_seed
         self.micro = shard.share(recipe.batch, recipe.microbatch)[1]
         self.losses = shard.Losses(task, recipe)
         self.critic: nn.Module | None = getattr(task, "critic", None)
@@ -131,7 +134,8 @@ class Loop:
             for name, value in {"mse": loss.per_sample.mean(), **loss.measures}.items():
                 measures[name] = measures.get(name, 0.0) + float(value) / self.micro
         measures = shard.mean(measures)
-        norms = [shard.clip(list(_trained(module)), settings.clip) for module, settings in self.players]
+        groups = zip(self.optimiser.param_groups, self.players, strict=True)
+        norms = [shard.clip(group["params"], settings.clip) for group, (_, settings) in groups]
         lr = self._rates()
         row = {"iteration": self.iteration + 1, **measures, "gradient": norms[0], "lr": lr}
         if all(math.isfinite(value) for value in (*norms, measures["mse"])):
@@ -147,7 +151,7 @@ class Loop:
         first = self.iteration * self.processes.num_processes + self.processes.process_index
         number = first * self.micro + index
         draw = Draw.seeded(self.recipe.seed, number, iteration=self.iteration, first=index == 0)
-        torch.manual_seed(draw.generator.initial_seed())  # for layers that draw by themselves, such as dropout
+        self.seed(draw.generator.initial_seed())  # for layers that draw by themselves, such as dropout
         loss = self.losses(draw, last=index == self.micro - 1)
         (loss.value / self.micro).backward()
         return loss
