@@ -1,6 +1,7 @@
 """Write the tables of README and docs from the records: `python benchmarks/tables.py`, or `--check` to compare only.
 
-A table stands between `<!-- records: FILE COLUMN... -->` and `<!-- end -->`; FILE is in benchmarks/records. `FILE:RUN`
+A table stands between `<!-- records: FILE COLUMN... -->` and `<!-- end -->`; FILE is in benchmarks/records, or in
+benchmarks/paper. `FILE:RUN`
 takes the rows that are compared with that full run, ordered by what they cost. `<!-- seeds: FILE:RUN COLUMN... -->`
 makes one row of those that differ in their training seed only: mean and standard deviation over the seeds.
 """
@@ -15,7 +16,8 @@ from statistics import mean, stdev
 from disca.records import Record, read
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/comparison.md")
+PAGES = ("README.md", "docs/results.md", "docs/comparison.md", "benchmarks/paper/README.md")
+FOLDERS = ("records", "paper")
 PATTERN = re.compile(r"(<!-- (records|seeds): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -70,7 +72,7 @@ SEEDED = {
 
 def rows_of(file: str, run: str) -> list[Record]:
     """Rows of a file; only those that are compared with a full run, and that run, where one is named."""
-    rows = read(ROOT / "benchmarks" / "records" / file)
+    rows = read(place(file))
     if not run:
         return rows
     own = [row for row in rows if run in (row.name, row.reference) or f"{run}_batch1" in (row.name, row.reference)]
@@ -121,12 +123,18 @@ def about(rows: list[Record], file: str) -> str:
     said = f"{len(rows[0].seeds)} pairs of held-out prompt and noise"
     references = dict.fromkeys(row.reference for row in rows if row.reference)
     said += f"; PSNR and relative L2 to {', '.join(f'`{name}`' for name in references)}" if references else ""
-    return f"{said}. Records: [{file}]({{link}}{file})."
+    return f"{said}. Records: [{file}]({{link}}{place(file).parent.name}/{file})."
+
+
+def place(file: str) -> Path:
+    """Where a file of records is."""
+    found = (ROOT / "benchmarks" / folder / file for folder in FOLDERS)
+    return next(path for path in found if path.is_file())
 
 
 def fill(text: str, page: str) -> str:
     """A page with its tables written anew."""
-    link = "benchmarks/records/" if "/" not in page else "../benchmarks/records/"
+    link = {"README.md": "benchmarks/", "benchmarks/paper/README.md": "../"}.get(page, "../benchmarks/")
 
     def replace(found: re.Match[str]) -> str:
         written = {"records": table, "seeds": seeds}[found[2]](found[3], found[4].split())

@@ -21,9 +21,9 @@ from disca.lab.reproduce.work import Work
 from disca.records import Record
 
 NAME = "frontier"
-PLANS = {20: (8, 6, 5), 8: (4, 3, 2), 6: (3, 2)}
+PLANS = {20: (8, 6), 10: (4,), 8: (4, 3), 6: (3,)}
 """Full steps that lists are computed for, by the steps of a run."""
-PLAIN = (8, 6, 5, 4, 3, 2)
+PLAIN = (10, 8, 6, 5, 4, 3, 2)
 SOLVED = (8, 4, 2)
 """Steps of the guided teacher, of two passes each."""
 SOLVERS = ("euler", "ab2", "unipc")
@@ -51,7 +51,7 @@ def _plain() -> Iterator[Row]:
             yield row(name, f"base, guided, {n} steps by {solver}", base, n, solver=solver)
     for n in (8, 4):
         yield row(f"distilled_{n}", f"guidance-distilled, {n} steps", distilled, n)
-    for n in (*sorted(PLANS.keys() - set(PLAIN)), *PLAIN):
+    for n in sorted({*PLANS, *PLAIN}, reverse=True):
         yield row(f"student_{n}", f"student, {n} steps", student, n)
 
 

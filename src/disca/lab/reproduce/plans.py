@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from disca.bench.journal import Journal
-from disca.bench.schedule import Budget, ScheduleCalibration, Search, calibrate_schedule
+from disca.bench.schedule import Budget, Search, calibrate_schedule
 from disca.lab import words
 from disca.lab.measure import GUIDANCE
 from disca.lab.reproduce.rows import stage
@@ -32,14 +31,11 @@ def plan(
         name: Of the forecast; equal names are equal forecasts.
         options: Of the method, such as ``predictor``.
     """
-    folder = work.runs / "plans"
+    folder, asked = work.runs / "plans", {**work.settings, "git": git_revision()}
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"prompts": work.prompts, "candidates": work.candidates, "git": git_revision()}
-    file = folder / f"{name}_{steps}_{full_steps}.json"
-    if file.exists():
-        kept = json.loads(file.read_text())
-        if all(kept["asked"][key] == value for key, value in settings.items() if key != "git"):
-            return ScheduleCalibration.from_dict(kept).chosen
+    journal = Journal(folder / f"{name}_{steps}.jsonl", asked)
+    if (kept := journal.get(f"chosen {full_steps}")) is not None:
+        return tuple(kept)
     prompts = [str(prompt) for prompt in words.sample(words.TRAINING, work.prompts, 0)]
     with Progress() as bar:
         line = bar.add_task(name)
@@ -55,11 +51,10 @@ def plan(
             budget=Budget(full_steps=full_steps),
             options=options,
             search=Search(candidates=work.candidates, longest=LONGEST, others=False),
-            journal=Journal(folder / f"{name}_{steps}.jsonl", settings),
+            journal=journal,
             tell=tell,
         )
-    found.save(file)
-    file.write_text(json.dumps({**json.loads(file.read_text()), "asked": settings}) + "\n")
+    journal.put(f"chosen {full_steps}", list(found.chosen))
     return found.chosen
 
 

@@ -51,8 +51,9 @@ def reproduce(work: Work, only: Sequence[str] = (), *, again: bool = False) -> l
         if not again and _done(work, name):
             work.say(f"{name}: done; --again measures it anew")
             continue
-        work.say(f"{name}: {EXPERIMENTS[name].about}")
-        EXPERIMENTS[name].run(work)
+        one = EXPERIMENTS[name]
+        work.say(f"{name}: {one.about}; about {one.minutes} minutes of one core where nothing is done yet")
+        one.run(work)
         ran.append(name)
     return ran
 
