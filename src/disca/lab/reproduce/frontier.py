@@ -37,8 +37,7 @@ def frontier(work: Work) -> None:
     rows = _compared([*_plain(), *_official(work), *_ours(work), *_free(work)])
     found, turns = work.measure(NAME, rows, title="Speed against quality")
     by_name = {one.name: one for one in found}
-    said = {"lists": _lists(work, turns, by_name), "worth": _worth(work, turns, by_name)}
-    work.write(NAME, {**said, "together": _together(by_name)})
+    work.write(NAME, {"worth": _worth(work, turns, by_name), "together": _together(by_name)})
 
 
 def _plain() -> Iterator[Row]:
@@ -105,20 +104,6 @@ def _compared(rows: list[Row]) -> list[Row]:
 
 def _seeded(work: Work, name: str) -> list[str]:
     return [name.format(seed=seed) for seed in work.seeds]
-
-
-def _lists(work: Work, turns: Turns, rows: dict[str, Record]) -> dict[str, Any]:
-    """Computed lists over the authors', with the same predictors."""
-    found = {}
-    for steps, full in LISTS.items():
-        computed, hand = f"ours_{{seed}}_{steps}_computed_{len(full)}", f"ours_{{seed}}_{steps}_hand"
-        ours, theirs = _seeded(work, computed), _seeded(work, hand)
-        found[f"{steps}_{len(full)}"] = {
-            **ratio(turns, ours, theirs, f"student_{steps}"),
-            "semantics": [_semantics(rows, ours), _semantics(rows, theirs)],
-            "computed": [list(rows[name].full_steps) for name in ours],
-        }
-    return found
 
 
 def _worth(work: Work, turns: Turns, rows: dict[str, Record]) -> dict[str, Any]:

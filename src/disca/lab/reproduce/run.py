@@ -13,6 +13,7 @@ from disca.lab.reproduce.designs import designs
 from disca.lab.reproduce.frontier import frontier
 from disca.lab.reproduce.objectives import objectives
 from disca.lab.reproduce.rivals import rivals
+from disca.lab.reproduce.schedules import schedules
 from disca.lab.reproduce.students import students
 from disca.lab.reproduce.work import Experiment, Work
 
@@ -20,6 +21,7 @@ EXPERIMENTS = {
     "students": Experiment(students, "MeanFlow against Restricted MeanFlow", 240),
     "objectives": Experiment(objectives, "the ablation of the predictor's training", 100),
     "designs": Experiment(designs, "predictors of other designs", 90),
+    "schedules": Experiment(schedules, "computed full steps against the authors', and against plain steps", 20),
     "frontier": Experiment(frontier, "speed against quality, of every forecast and of fewer plain steps", 75),
     "alternation": Experiment(alternation, "schedule and predictor fitted to each other", 40),
     "rivals": Experiment(rivals, "students distilled for as many steps as we compute in full", 180),
