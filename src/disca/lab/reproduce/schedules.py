@@ -1,4 +1,4 @@
-"""Full steps that are computed against the authors' lists, with the same predictors, and against as many plain steps."""
+"""Computed full steps against the authors' lists, with the same predictors, and against as many plain steps."""
 
 from __future__ import annotations
 
