@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from disca.bench.models import Model, Pairs
 from disca.bench.sampling import Trial, sample
 from disca.caching.forecasts import Forecast, Nothing
-from disca.caching.gates import Always
+from disca.caching.gates import Every
 from disca.caching.policy import Policy, Rule
 from disca.caching.sites import Trunk
 from disca.features import Call, Features, Moment
@@ -97,7 +97,7 @@ def record(
             raise ValueError(
                 f"The policy of {name} is not one rule for all blocks, so it caches no features of the trunk."
             )
-    rules = {reference: Rule(Trunk(), Always(), Nothing())} | {name: policy[0] for name, policy in policies.items()}
+    rules = {reference: Rule(Trunk(), Every(1), Nothing())} | {name: policy[0] for name, policy in policies.items()}
     seen = {name: _run(model, name, rule, Pairs((prompt,), (seed,)), steps) for name, rule in rules.items()}
     whole = torch.stack([one.features.flatten() for one in seen[reference]])
     axes, explained = principal(whole)

@@ -135,6 +135,7 @@ class Always(Static):
         return Schedule.every(1, steps=steps)
 
     def observes(self, moment: Moment) -> bool:
+        """Nothing is forecast, so nothing needs to be remembered."""
         return False
 
 
