@@ -40,7 +40,10 @@ OFFICIAL = Variant(
 )
 TAIL_LINE = Variant("tail_line", "the last two blocks along a line, timed", "lab_fit", _LINE)
 OURS = Variant(
-    "ours", "the same, errors counted by what they come to at the end", "lab_fit", {**_LINE, "objective.weigh": "end"}
+    "ours",
+    "the last two blocks along a line, timed, by what errors come to",
+    "lab_fit",
+    {**_LINE, "objective.weigh": "end"},
 )
 VARIANTS = (
     OFFICIAL,
