@@ -65,6 +65,7 @@ Lists = dict[str, dict[str, Any]]
 
 def designs(work: Work) -> None:
     """Train, measure, and write designs.json and a table."""
+    (work.runs / NAME).mkdir(parents=True, exist_ok=True)
     kept = Journal(work.runs / NAME / "measured.jsonl", {"pairs": work.pairs, "git": git_revision()})
     bench, rows = Velocities.held_out(work.pairs), {}
     with Progress() as bar:
