@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -26,7 +27,9 @@ from disca.caching.methods import from_name
 from disca.caching.policy import Policy
 from disca.files import write_text_atomic
 from disca.lab import words
-from disca.lab.measure import GUIDANCE, held_out, judged, model
+from disca.lab.measure import held_out, judged
+from disca.lab.reproduce.plans import latents
+from disca.lab.reproduce.rows import stage
 from disca.metrics.fidelity import relative_l2
 from disca.metrics.intervals import bootstrap, bootstrap_ratio
 from disca.planning import solve
@@ -47,7 +50,7 @@ class Comparison:
 
     def __init__(self, method: str, steps: int, asked: argparse.Namespace) -> None:
         self.method, self.steps, self.asked = method, steps, asked
-        self.student = model("student")
+        self.student = stage("student")
         self.options = {"predictor": self.student.predictor} if method == "disca" else {}
         settings = {"calibration": asked.calibration, "candidates": asked.candidates, "git": git_revision()}
         self.plans = Journal(asked.state / f"{method}_{steps}_plans.jsonl", settings)
@@ -58,22 +61,10 @@ class Comparison:
         prompts = [str(prompt) for prompt in words.sample(words.TRAINING, self.asked.calibration, 0)]
         line = bar.add_task(f"{self.method}, {self.steps} steps")
 
-        def latents(index: int) -> torch.Tensor:
-            noise = torch.Generator().manual_seed(index)
-            found: torch.Tensor = self.student.pipe(
-                prompts[index],
-                num_inference_steps=self.steps,
-                generator=noise,
-                output_type="latent",
-                return_dict=False,
-                guidance_scale=GUIDANCE,
-            )[0]
-            return found
-
         return calibrate_schedule(
             self.student.pipe,
             self.method,
-            latents,
+            partial(latents, prompts, self.steps),
             prompts,
             budget=Budget(full_steps=len(HAND[self.steps])),
             options=self.options,

@@ -15,11 +15,12 @@ from disca.bench.turns import Plan, Turns
 from disca.cli import main
 from disca.lab.reproduce.findings import ratio
 from disca.lab.reproduce.rows import beside, joined, row
-from disca.lab.reproduce.run import EXPERIMENTS
+from disca.lab.reproduce.run import EXPERIMENTS, reproduce
 from disca.lab.reproduce.work import Work, quick
 from disca.records import read
 
 MODEL = Model(pipe=None)
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_rows_of_several_tables_are_sampled_once_with_all_their_references() -> None:
@@ -73,11 +74,15 @@ def test_bad_wishes_are_refused_before_anything_is_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quick_run_differs_in_how_much_is_done_only(tmp_path: Path) -> None:
-    work = Work(output=tmp_path, runs=tmp_path)
-    less = quick(work)
-    assert replace(less, runs=work.runs, seeds=work.seeds, say=work.say) != work
-    assert less.runs.parent == work.runs and less.settings != work.settings
+def test_what_is_trained_less_is_kept_apart(tmp_path: Path) -> None:
+    """A network of a quick run is never taken for one that was trained at length."""
+    folders = []
+    for work in (Work(output=tmp_path, runs=tmp_path / "runs"), quick(Work(output=tmp_path, runs=tmp_path / "runs"))):
+        done = {"settings": json.loads(json.dumps(work.settings))}
+        (tmp_path / "designs.json").write_text(json.dumps(done))
+        assert reproduce(replace(work, recipes=RECIPES), ["designs"]) == []  # done with these settings
+        folders.append({path.name for path in (tmp_path / "runs").iterdir()})
+    assert folders == [{"compute_1"}, {"compute_1", "compute_0.001"}]
 
 
 @pytest.mark.long

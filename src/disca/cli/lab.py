@@ -72,7 +72,7 @@ class Reproduce:
     output: Path = Path("benchmarks/paper")
     """Folder of the tables, figures and records."""
     runs: Path = Path("runs/reproduce")
-    """Folder of what takes long."""
+    """Folder of what takes long, with a folder inside for each --compute."""
     recipes: Path = Path("recipes")
     """Folder of the recipes lab_*.toml."""
     only: tuple[str, ...] = ()
@@ -84,8 +84,7 @@ class Reproduce:
     compute: float = 1.0
     """Share of the operations of each training."""
     quick: bool = False
-    """One seed, next to no training, few prompts: shows that everything runs, and nothing else. It works in a folder
-    of its own inside of --runs."""
+    """One seed, next to no training, few prompts: shows that everything runs, and nothing else."""
     again: bool = False
     """Measure also what is done; what is trained stays."""
     printing: Printing = Printing()

@@ -248,7 +248,7 @@ class FitTask:
         moves = {one.steps: -self.steps[one.steps].times.cpu().diff() for one in self.options.schedules}
         if self.options.weigh == "end":
             fixed = Draw.fixed(self.recipe.seed)
-            clips, noise = drawn(self.source, self.recipe, fixed, self.pipe.device)
+            clips, noise = drawn(self.source, self.recipe, fixed, self.device)
             host = self._host(clips, torch.full((len(noise),), self.options.scale))
             for one in self.options.schedules:
                 _, own = self._own(one)

@@ -17,6 +17,7 @@ from disca.lab.reproduce.designs import OFFICIAL, OURS, trained
 from disca.lab.reproduce.findings import ratio, verdict
 from disca.lab.reproduce.plans import plan
 from disca.lab.reproduce.rows import LISTS, beside, joined, predictor_of, row, stage
+from disca.lab.reproduce.trainings import Training
 from disca.lab.reproduce.work import Work
 from disca.records import Record
 
@@ -66,9 +67,11 @@ def _official(work: Work) -> Iterator[Row]:
 
 def _ours(work: Work) -> Iterator[Row]:
     for seed, training in trained(work, OURS).items():
-        predictor, options = predictor_of(training), {"predictor": predictor_of(training)}
+        predictor = predictor_of(training)
         for steps, counts in PLANS.items():
-            lists = {f"computed_{n}": plan(work, f"ours_{seed}", "disca", steps, n, options) for n in counts}
+            lists = {
+                f"computed_{n}": plan(work, f"ours_{seed}", "disca", steps, n, {"predictor": predictor}) for n in counts
+            }
             if steps in LISTS:
                 lists = {"hand": LISTS[steps], **lists}
             for kind, full in lists.items():
@@ -77,7 +80,7 @@ def _ours(work: Work) -> Iterator[Row]:
                 yield row(f"ours_{seed}_{steps}_{kind}", label, stage("student"), steps, policy, **_of(training, label))
 
 
-def _of(training: Any, label: str) -> dict[str, Any]:
+def _of(training: Training, label: str) -> dict[str, Any]:
     """The seeds of a row make one line of a table."""
     return {**training.about, "variant": label}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,7 @@ def plan(
         found = calibrate_schedule(
             stage("student").pipe,
             method,
-            partial(_latents, prompts, steps),
+            partial(latents, prompts, steps),
             prompts,
             budget=Budget(full_steps=full_steps),
             options=options,
@@ -58,7 +58,8 @@ def plan(
     return found.chosen
 
 
-def _latents(prompts: list[str], steps: int, index: int) -> Tensor:
+def latents(prompts: Sequence[str], steps: int, index: int) -> Tensor:
+    """Last latents of the student on the prompt of an index; equal indices give equal noise."""
     noise = torch.Generator().manual_seed(index)
     found: Tensor = stage("student").pipe(
         prompts[index],

@@ -47,7 +47,8 @@ def reproduce(work: Work, only: Sequence[str] = (), *, again: bool = False) -> l
             f"There are no recipes of the lab in {work.recipes}. Run this in a checkout of the project, or name the "
             "folder with --recipes."
         )
-    work = replace(work, output=check_writable(work.output), runs=check_writable(work.runs))
+    runs = work.runs / f"compute_{work.compute:g}"  # what is trained more or less is something else
+    work = replace(work, output=check_writable(work.output), runs=check_writable(runs))
     ran = []
     for name in only or EXPERIMENTS:
         if not again and _done(work, name):

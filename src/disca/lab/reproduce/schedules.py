@@ -39,8 +39,7 @@ def _cached(work: Work, name: str, variant: Variant, steps: int) -> Iterator[Row
         predictor = predictor_of(training)
         lists = {"hand": LISTS[steps]}
         if name == "ours":
-            options = {"predictor": predictor_of(training)}
-            lists["computed"] = plan(work, f"ours_{seed}", "disca", steps, len(LISTS[steps]), options)
+            lists["computed"] = plan(work, f"ours_{seed}", "disca", steps, len(LISTS[steps]), {"predictor": predictor})
         for kind, full in lists.items():
             label = f"{variant.label}, {kind} list"
             policy, about = disca(predictor, full_steps=full), {**training.about, "variant": label}

@@ -103,8 +103,7 @@ class Work:
 
 def quick(work: Work) -> Work:
     """As little as shows that everything runs."""
-    runs = work.runs / "quick"
-    return replace(work, runs=runs, seeds=(0,), compute=1e-3, pairs=4, prompts=1, candidates=1, compile=False)
+    return replace(work, seeds=(0,), compute=1e-3, pairs=4, prompts=1, candidates=1, compile=False)
 
 
 def _described(row: Row) -> list[Any]:
