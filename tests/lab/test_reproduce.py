@@ -14,10 +14,11 @@ from disca.bench.store import Part, Store
 from disca.bench.turns import Plan, Turns
 from disca.cli import main
 from disca.lab.reproduce.findings import ratio
+from disca.lab.reproduce.page import drawn, write_page
 from disca.lab.reproduce.rows import beside, joined, row
 from disca.lab.reproduce.run import EXPERIMENTS, reproduce
 from disca.lab.reproduce.work import Work, quick
-from disca.records import read
+from disca.records import Record, read
 
 MODEL = Model(pipe=None)
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -83,6 +84,25 @@ def test_what_is_trained_less_is_kept_apart(tmp_path: Path) -> None:
         assert reproduce(replace(work, recipes=RECIPES), ["designs"]) == []  # done with these settings
         folders.append({path.name for path in (tmp_path / "runs").iterdir()})
     assert folders == [{"compute_1"}, {"compute_1", "compute_0.001"}]
+
+
+def test_a_page_has_every_row_and_draws_one_of_each_variant(tmp_path: Path) -> None:
+    def record(name: str, distance: float | None, flops: float, **extra: object) -> Record:
+        compared = {"relative_l2": distance, "reference": None if distance is None else "full"}
+        return Record(name=name, policy="none", steps=8, full_steps=(0,), transformer_evaluations=8, flops=flops,
+                      extra=extra, **compared)  # fmt: skip
+
+    seeds = [record(f"ours_{seed}_8", 0.1 + seed / 100, 5.0, variant="ours", seed=seed) for seed in (0, 1)]
+    rows = [record("full", None, 10.0), *seeds, record("plain", 0.2, 4.0), record("lost", 9.0, 4.0)]
+    shown = drawn(rows, "full")
+    assert [one.name for one in shown] == ["full", "ours_0_8", "plain"]
+    assert shown[1].extra["short"] == "ours 8"
+    longer = [replace(rows[0], reference="long", relative_l2=0.3), *rows[1:]]
+    assert drawn(longer, "full")[0].relative_l2 is None  # its distance is to another run
+    write_page(tmp_path / "page.md", rows, title="All")
+    page, picture = (tmp_path / "page.md").read_text(), (tmp_path / "page_full.svg").read_text()
+    assert all(one.name in page for one in rows) and "page_full.svg" in page
+    assert "2.0 times fewer operations" in picture and "lost" not in picture  # than the full run, which is not drawn
 
 
 @pytest.mark.long

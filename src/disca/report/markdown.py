@@ -72,10 +72,15 @@ def _pictures(path: Path, records: Sequence[Record]) -> list[str]:
     lines = ["## Cost and closeness"] if drawn else []
     for number, (name, picture) in enumerate(drawn, start=1):
         file = path.with_name(f"{path.stem}_{number}.svg")
-        head, _, rest = picture.partition(">")
-        write_text_atomic(file, f'{head} xmlns="http://www.w3.org/2000/svg">{STYLE}{rest}\n')
+        write_picture(file, picture)
         lines.append(f"![{_plain(name) or 'frontier'}]({file.name})")
     return lines
+
+
+def write_picture(file: Path, picture: str) -> None:
+    """Write a picture that was drawn for a page as a file of its own."""
+    head, _, rest = picture.partition(">")
+    write_text_atomic(file, f'{head} xmlns="http://www.w3.org/2000/svg">{STYLE}{rest}\n')
 
 
 def _gallery(path: Path, records: Sequence[Record], clips: Sequence[Clip]) -> list[str]:

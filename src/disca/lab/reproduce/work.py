@@ -17,9 +17,9 @@ from disca.bench.store import Store
 from disca.bench.turns import Plan, Turns, counted
 from disca.files import write_text_atomic
 from disca.lab.measure import held_out
+from disca.lab.reproduce.page import write_page
 from disca.provenance import command_line, git_revision, hardware, now, versions
 from disca.records import Record
-from disca.report.markdown import write_markdown
 
 SEED = 11
 """Of the held-out pairs of prompt and noise."""
@@ -86,7 +86,7 @@ class Work:
             found = [table.record(row, whole.get(row.reference or "")) for row in rows]
         self.output.mkdir(parents=True, exist_ok=True)
         files.write(self.output / f"{name}.jsonl", found)
-        write_markdown(self.output / f"{name}.md", found, title=title)
+        write_page(self.output / f"{name}.md", found, title=title)
         return found, turns
 
     def _store(self, name: str, asked: Mapping[str, Any]) -> Store:
