@@ -1,4 +1,5 @@
-"""What a predictor is trained by: squared error, matched features, a discriminator; rollouts or the paper's pairs."""
+"""What a predictor is trained by: squared error, matched features, a discriminator; rollouts or the paper's pairs; on
+the student that it is used on, or before that was distilled (the ablation of arXiv 2602.05449)."""
 
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ VARIANTS = (
         after=MSE,
         share=1 / 3,
     ),
+    Variant("undistilled", "squared error, rollouts of the student's teacher", "lab_fit", {"start": "distilled"}),
 )
 
 

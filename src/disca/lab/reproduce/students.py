@@ -14,6 +14,7 @@ BUDGET = 27.6
 _PAPER = {"objective.instant_share": 0.0, "objective.restricted_share": 1.0, "objective.terminal_share": 0.0}
 VARIANTS = (
     Variant("restricted", "Restricted MeanFlow, R = 0.2", "lab_mean_flow", {**_PAPER, "objective.limit": 0.2}),
+    Variant("wider", "Restricted MeanFlow, R = 0.4", "lab_mean_flow", {**_PAPER, "objective.limit": 0.4}),
     Variant("unrestricted", "MeanFlow, R = 1", "lab_mean_flow", {**_PAPER, "objective.limit": 1.0}),
 )
 
@@ -33,8 +34,9 @@ def students(work: Work) -> None:
     found, turns = work.measure(NAME, both, title="Students, with and without the restriction")
     said = {}
     for n in STEPS:
-        restricted, unrestricted = ([f"{one.name}_{seed}_{n}" for seed in work.seeds] for one in VARIANTS)
+        restricted, wider, unrestricted = ([f"{one.name}_{seed}_{n}" for seed in work.seeds] for one in VARIANTS)
         said[str(n)] = {
+            "over_wider": ratio(turns, restricted, wider, "teacher_200"),
             "over_unrestricted": ratio(turns, restricted, unrestricted, "teacher_200"),
             "over_plain_steps": ratio(turns, restricted, [f"teacher_{n}"], "teacher_200"),
         }
