@@ -2,11 +2,12 @@
 
 Half of the training is on the authors' lists; then lists are computed for what it gave, the other half is on them, and
 they are computed anew. Beside it stands a predictor that was trained on the authors' lists all the time, with lists
-computed for it once.
+computed for it once. Both are sampled on the authors' lists too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ from disca.lab.reproduce.trainings import Training
 from disca.lab.reproduce.work import Work
 
 NAME = "alternation"
+KINDS = ("once", "hand", "twice", "its_hand")
+"""Computed and authors' lists, for the predictor of the authors' lists and for that of computed ones."""
 
 
 def alternation(work: Work) -> None:
@@ -27,15 +30,19 @@ def alternation(work: Work) -> None:
     rows = [row(f"student_{steps}", f"student, {steps} steps", stage("student"), steps) for steps in LISTS]
     for seed, once in trained(work, OURS).items():
         half = Training(work, OURS, seed, BUDGET / 2, work.runs / NAME / f"half_{seed}")
-        rows += _rows(once, f"ours_{seed}", "once", "lists computed once")
-        rows += _rows(_second(half), f"second_{seed}", "twice", "trained on computed lists, computed again")
+        rows += _rows(once, f"ours_{seed}", KINDS[:2], "trained on the authors' lists")
+        rows += _rows(_second(half), f"second_{seed}", KINDS[2:], "half of it on computed lists")
     tables = (beside([one for one in rows if one.trial.steps == steps], f"student_{steps}") for steps in LISTS)
-    _, turns = work.measure(NAME, joined(*tables), title="Schedule and predictor fitted to each other")
-    said = {}
+    found, turns = work.measure(NAME, joined(*tables), title="Schedule and predictor fitted to each other")
+    said: dict[str, Any] = {"twice_over_once": {}, "twice_over_hand": {}, "twice_over_its_hand": {}, "lists": {}}
     for steps in LISTS:
-        twice, once_ = ([f"{kind}_{seed}_{steps}" for seed in work.seeds] for kind in ("twice", "once"))
-        said[str(steps)] = ratio(turns, twice, once_, f"student_{steps}")
-    work.write(NAME, {"twice_over_once": said})
+        named = {kind: [f"{kind}_{seed}_{steps}" for seed in work.seeds] for kind in KINDS}
+        for other in ("once", "hand", "its_hand"):
+            said[f"twice_over_{other}"][str(steps)] = ratio(turns, named["twice"], named[other], f"student_{steps}")
+        said["lists"][str(steps)] = {
+            kind: [list(one.full_steps) for one in found if one.name in named[kind]] for kind in ("once", "twice")
+        }
+    work.write(NAME, said)
 
 
 def _second(half: Training) -> Training:
@@ -52,11 +59,14 @@ def _plan(training: Training, name: str, steps: int) -> tuple[int, ...]:
     return plan(training.work, name, "disca", steps, len(LISTS[steps]), options)
 
 
-def _rows(training: Training, name: str, kind: str, label: str) -> list[Row]:
+def _rows(training: Training, name: str, kinds: Sequence[str], label: str) -> list[Row]:
+    """On the lists computed for it, and on the authors'."""
     predictor, rows = predictor_of(training), []
-    for steps in LISTS:
-        policy = disca(predictor, full_steps=_plan(training, name, steps))
-        about = {**training.about, "variant": label}
-        said = f"{label}, seed {training.seed}, {steps} steps"
-        rows.append(row(f"{kind}_{training.seed}_{steps}", said, stage("student"), steps, policy, **about))
+    for steps, hand in LISTS.items():
+        lists = {"computed": _plan(training, name, steps), "hand": hand}
+        for kind, (whose, full) in zip(kinds, lists.items(), strict=True):
+            policy, variant = disca(predictor, full_steps=full), f"{label}, {whose} list"
+            said = f"{variant}, seed {training.seed}, {steps} steps"
+            about = {**training.about, "variant": variant}
+            rows.append(row(f"{kind}_{training.seed}_{steps}", said, stage("student"), steps, policy, **about))
     return rows
