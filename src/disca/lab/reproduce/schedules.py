@@ -17,6 +17,7 @@ from disca.lab.reproduce.work import Work
 from disca.records import Record
 
 NAME = "schedules"
+KINDS = ("official", "ours")
 PLAIN = ("student", "distilled")
 """Stages that are sampled with as many plain steps as a list has full ones."""
 
@@ -37,9 +38,8 @@ def schedules(work: Work) -> None:
 def _cached(work: Work, name: str, variant: Variant, steps: int) -> Iterator[Row]:
     for seed, training in trained(work, variant).items():
         predictor = predictor_of(training)
-        lists = {"hand": LISTS[steps]}
-        if name == "ours":
-            lists["computed"] = plan(work, f"ours_{seed}", "disca", steps, len(LISTS[steps]), {"predictor": predictor})
+        computed = plan(work, f"{name}_{seed}", "disca", steps, len(LISTS[steps]), {"predictor": predictor})
+        lists = {"hand": LISTS[steps], "computed": computed}
         for kind, full in lists.items():
             label = f"{variant.label}, {kind} list"
             policy, about = disca(predictor, full_steps=full), {**training.about, "variant": label}
@@ -49,11 +49,17 @@ def _cached(work: Work, name: str, variant: Variant, steps: int) -> Iterator[Row
 def _said(work: Work, turns: Turns, rows: dict[str, Record], steps: int) -> dict[str, Any]:
     names = {
         kind: [f"{kind}_{seed}_{steps}" for seed in work.seeds]
-        for kind in ("official_hand", "ours_hand", "ours_computed")
+        for kind in ("official_hand", "official_computed", "ours_hand", "ours_computed")
     }
     count = len(LISTS[steps])
     names |= {name: [f"{name}_{count}"] for name in PLAIN}
     over = {name: ratio(turns, names["ours_computed"], others, f"student_{steps}") for name, others in names.items()}
     right = {name: [rows[one].semantic_accuracy for one in found] for name, found in names.items()}
-    lists = [list(rows[one].full_steps) for one in names["ours_computed"]]
-    return {"computed": lists, "ours_computed_over": over, "semantics": right}
+    theirs = ratio(turns, names["official_computed"], names["official_hand"], f"student_{steps}")
+    lists = {kind: [list(rows[f"{kind}_computed_{seed}_{steps}"].full_steps) for seed in work.seeds] for kind in KINDS}
+    return {
+        "computed": lists,
+        "ours_computed_over": over,
+        "official_computed_over_official_hand": theirs,
+        "semantics": right,
+    }
