@@ -63,8 +63,10 @@ def hardware() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command of this process, without the folder of the program."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command of this process, without the folder of the program; of a package, ``python -m PACKAGE``."""
+    program, package = Path(sys.argv[0]).name, getattr(sys.modules["__main__"], "__package__", None)
+    begun = ["python", "-m", package] if package and program == "__main__.py" else [program]
+    return shlex.join([*begun, *sys.argv[1:]])
 
 
 def now() -> str:
