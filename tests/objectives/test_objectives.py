@@ -10,6 +10,7 @@ from disca.flow import Gaussian, expand, point, velocity
 from disca.objectives import (
     Target,
     adaptive_weight,
+    drift_error,
     flow_matching,
     forecast_error,
     guidance_distillation,
@@ -231,3 +232,11 @@ def test_the_relative_error_is_zero_for_itself_and_one_for_nothing() -> None:
     x = torch.randn(3, 4, 5)
     assert not relative_error(x, x).any()
     torch.testing.assert_close(relative_error(torch.zeros_like(x), x), torch.ones(3))
+
+
+def test_errors_that_point_the_same_way_add_up_and_others_cancel() -> None:
+    error = torch.randn(2, 3, 4)
+    mean = error.square().mean()
+    torch.testing.assert_close(drift_error([error], [0.5]), 0.5 * mean)
+    torch.testing.assert_close(drift_error([error, error], [1.0, 0.5]), 1.5 * mean)
+    torch.testing.assert_close(drift_error([error, -2 * error], [1.0, 0.5]), torch.tensor(0.0))

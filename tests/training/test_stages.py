@@ -174,6 +174,24 @@ def test_errors_count_as_the_squared_interval() -> None:
         Fit(targets=0)
 
 
+def test_errors_count_by_what_they_come_to_together(chain: dict[str, Path]) -> None:
+    """Of one target that is what it is by itself. Of several it is another loss, with the same gradient paths."""
+
+    def loss(together: float, targets: int) -> float:
+        options = {"steps": (4,), "full_steps": ((0,),), "shares": (1.0,), "begin": "noise", "targets": targets}
+        stage = task("predictor", chain["student"], together=together, **options)
+        value = stage.loss(Draw.seeded(0)).value
+        value.backward()
+        assert all(one.grad is not None for one in stage.predictor.gate.parameters())
+        return value.item()
+
+    assert loss(1.0, 1) == pytest.approx(loss(0.0, 1), rel=1e-5)
+    apart, half, together = (loss(share, 3) for share in (0.0, 0.5, 1.0))
+    assert half == pytest.approx((apart + together) / 2, rel=1e-5) and together != pytest.approx(apart, rel=1e-2)
+    with pytest.raises(ValueError, match="together"):
+        Fit(together=1.5)
+
+
 def test_dropping_empties_about_the_share() -> None:
     kept = [text for seed in range(50) for text in drop([EXAMPLE] * 20, 0.25, seeded(seed))]
     assert set(kept) == {EXAMPLE, ""} and 0.2 < kept.count("") / len(kept) < 0.3

@@ -9,7 +9,7 @@ from disca.objectives.adversarial import (
 )
 from disca.objectives.discriminator import Discriminator
 from disca.objectives.flow_matching import flow_matching
-from disca.objectives.forecast import forecast_error, token_error
+from disca.objectives.forecast import drift_error, forecast_error, token_error
 from disca.objectives.guidance import guidance_distillation, guided
 from disca.objectives.loss import Loss, adaptive_weight, interval_weight, relative_error, squared_error
 from disca.objectives.mean_flow import Target, mean_flow, mean_flow_error
@@ -20,6 +20,7 @@ __all__ = [
     "Target",
     "adaptive_weight",
     "discriminator_hinge",
+    "drift_error",
     "feature_matching",
     "flow_matching",
     "forecast_error",

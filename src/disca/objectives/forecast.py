@@ -24,6 +24,14 @@ def forecast_error(
     return squared_error(forecast, full.detach(), weight=weight)
 
 
+def drift_error(errors: Sequence[Tensor], moves: Sequence[float]) -> Tensor:
+    """Mean square per element of what errors of velocities, ``[batch, ...]`` each and of one rollout, come to: ``|sum
+    of moves * errors|^2 / sum of moves``. The longest move is 1. Of one error it is ``move * error^2``."""
+    sum_of = sum(move * error.float() for move, error in zip(moves, errors, strict=True))
+    assert isinstance(sum_of, Tensor)
+    return sum_of.square().mean() / sum(moves)
+
+
 def token_error(forecast: Sequence[Tensor], full: Sequence[Tensor]) -> Tensor:
     """Mean squared error of the trunk's tokens, streams ``[batch, tokens, width]``, each in units of its variance over
     tokens: a stronger gradient than the velocity's while the final layer still hides most of the error."""

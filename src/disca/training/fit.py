@@ -19,7 +19,7 @@ from disca.caching.policy import Policy
 from disca.features import Features, Wants
 from disca.flow.path import point
 from disca.meanflow.second_time import SecondTime
-from disca.objectives import Loss, forecast_error, relative_error, token_error
+from disca.objectives import Loss, drift_error, forecast_error, relative_error, token_error
 from disca.objectives.adversarial import TIMES, DiscriminatorTime, Form
 from disca.predictor.network import Cached, Init, Predictor, Residual
 from disca.schedules import Schedule
@@ -64,6 +64,10 @@ class Fit:
     or at the beginning, from noise, at that of every full step on the way."""
     targets: int = 1
     """Forecast steps of a rollout at which the whole model is asked too; the other forecasts only move the state."""
+    together: float = 0.0
+    """Share of the loss, from 0 to 1, that is what the errors of a rollout's targets come to together; the rest takes
+    each by itself. Errors of neighbouring steps point the same way, and it is their sum that moves the end of the run;
+    see :func:`disca.objectives.forecast.drift_error`."""
     weigh: Literal["interval", "end"] = "interval"
     """What the error of a step counts by: the step's interval, since that is how far it moves the state; or what this
     move comes to at the ``end`` of the run, measured once on full runs (:func:`disca.training.sensitivity.growth`)."""
@@ -106,6 +110,8 @@ class Fit:
                 )
         if self.times and [len(times) - 1 for times in self.times] != list(self.steps):
             raise ValueError(f"times must list one more time than steps for each of {self.steps}.")
+        if not 0 <= self.together <= 1:
+            raise ValueError(f"together is a share of the loss, from 0 to 1, not {self.together}.")
         if not 0 < self.limit <= 1 or not 0 < self.gap <= 1:
             raise ValueError(f"gap and limit are lengths of time in (0, 1], not {self.gap} and {self.limit}.")
         for name, given, allowed in (
@@ -284,6 +290,9 @@ class FitTask:
         losses = [forecast_error(pair.forecast, pair.full) for pair in pairs]
         terms = [weight * loss.value for weight, loss in zip(weights, losses, strict=True)]
         value = torch.stack(terms).mean()
+        if together := self.options.together:
+            errors = [pair.forecast - pair.full.detach() for pair in pairs]
+            value = (1 - together) * value + together * drift_error(errors, weights)
         error = torch.stack([relative_error(pair.forecast, pair.full).mean() for pair in pairs]).mean()
         measures = {"relative": error}
         if self.options.tokens:
