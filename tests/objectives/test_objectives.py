@@ -235,8 +235,14 @@ def test_the_relative_error_is_zero_for_itself_and_one_for_nothing() -> None:
 
 
 def test_errors_that_point_the_same_way_add_up_and_others_cancel() -> None:
-    error = torch.randn(2, 3, 4)
+    error, full = torch.randn(2, 2, 3, 4).unbind()
+
+    def drift(moves: list[float], *errors: Tensor) -> Tensor:
+        return drift_error([full + one for one in errors], [full] * len(errors), moves)
+
     mean = error.square().mean()
-    torch.testing.assert_close(drift_error([error], [0.5]), 0.5 * mean)
-    torch.testing.assert_close(drift_error([error, error], [1.0, 0.5]), 1.5 * mean)
-    torch.testing.assert_close(drift_error([error, -2 * error], [1.0, 0.5]), torch.tensor(0.0))
+    torch.testing.assert_close(drift([0.5], error), 0.5 * mean)
+    torch.testing.assert_close(drift([1.0, 0.5], error, error), 1.5 * mean)
+    torch.testing.assert_close(drift([1.0, 0.5], error, -2 * error), torch.tensor(0.0))
+    half = (full + error).bfloat16()
+    torch.testing.assert_close(drift_error([half], [full], [1.0]), (half.float() - full).square().mean())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from disca.objectives.loss import Loss, interval_weight, squared_error
+from disca.objectives.loss import Loss, interval_weight, precise, squared_error
 
 
 def forecast_error(
@@ -24,12 +24,13 @@ def forecast_error(
     return squared_error(forecast, full.detach(), weight=weight)
 
 
-def drift_error(errors: Sequence[Tensor], moves: Sequence[float]) -> Tensor:
-    """Mean square per element of what errors of velocities, ``[batch, ...]`` each and of one rollout, come to: ``|sum
-    of moves * errors|^2 / sum of moves``. The longest move is 1. Of one error it is ``move * error^2``."""
-    sum_of = sum(move * error.float() for move, error in zip(moves, errors, strict=True))
-    assert isinstance(sum_of, Tensor)
-    return sum_of.square().mean() / sum(moves)
+def drift_error(forecasts: Sequence[Tensor], fulls: Sequence[Tensor], moves: Sequence[float]) -> Tensor:
+    """What the errors of a rollout's velocities, ``[batch, ...]`` for each of its steps, come to: the mean per element
+    of ``|sum of moves * errors|^2 / sum of moves``. Of one step it is ``move * error^2``. In float32 or better; the
+    full velocities take no gradient."""
+    steps = zip(forecasts, fulls, moves, strict=True)
+    drift = torch.stack([move * (precise(forecast) - full.detach()) for forecast, full, move in steps]).sum(0)
+    return drift.square().mean() / sum(moves)
 
 
 def token_error(forecast: Sequence[Tensor], full: Sequence[Tensor]) -> Tensor:

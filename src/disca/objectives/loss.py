@@ -31,11 +31,14 @@ def squared_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None =
     """
     if prediction.shape != target.shape:
         raise ValueError(f"The prediction is {tuple(prediction.shape)} but its target is {tuple(target.shape)}.")
-    if not prediction.dtype.itemsize > 2:
-        prediction = prediction.float()
-    error = (prediction - target).square().flatten(1).mean(1)
+    error = (precise(prediction) - target).square().flatten(1).mean(1)
     value = error if weight is None else weight * error
     return Loss(value=value.mean(), per_sample=error.detach())
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """The tensor in float32 or better."""
+    return tensor if tensor.dtype.itemsize > 2 else tensor.float()
 
 
 def adaptive_weight(error: Tensor, *, power: float, floor: float = 1e-3) -> Tensor:

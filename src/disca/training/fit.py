@@ -291,8 +291,8 @@ class FitTask:
         terms = [weight * loss.value for weight, loss in zip(weights, losses, strict=True)]
         value = torch.stack(terms).mean()
         if together := self.options.together:
-            errors = [pair.forecast - pair.full.detach() for pair in pairs]
-            value = (1 - together) * value + together * drift_error(errors, weights)
+            drift = drift_error([pair.forecast for pair in pairs], [pair.full for pair in pairs], weights)
+            value = (1 - together) * value + together * drift
         error = torch.stack([relative_error(pair.forecast, pair.full).mean() for pair in pairs]).mean()
         measures = {"relative": error}
         if self.options.tokens:

@@ -17,7 +17,7 @@ from disca.lab.reproduce.work import Work
 from disca.records import Record
 
 NAME = "schedules"
-KINDS = ("official", "ours")
+PREDICTORS = {"official": OFFICIAL, "ours": OURS}
 PLAIN = ("student", "distilled")
 """Stages that are sampled with as many plain steps as a list has full ones."""
 
@@ -28,7 +28,7 @@ def schedules(work: Work) -> None:
     for steps, full in LISTS.items():
         rows = [row(f"student_{steps}", f"student, {steps} steps", stage("student"), steps)]
         rows += [row(f"{name}_{len(full)}", f"{name}, {len(full)} steps", stage(name), len(full)) for name in PLAIN]
-        rows += [*_cached(work, "official", OFFICIAL, steps), *_cached(work, "ours", OURS, steps)]
+        rows += [one for name, variant in PREDICTORS.items() for one in _cached(work, name, variant, steps)]
         tables.append(beside(rows, f"student_{steps}"))
     found, turns = work.measure(NAME, joined(*tables), title="Computed full steps and the authors'")
     by_name = {one.name: one for one in found}
@@ -47,16 +47,14 @@ def _cached(work: Work, name: str, variant: Variant, steps: int) -> Iterator[Row
 
 
 def _said(work: Work, turns: Turns, rows: dict[str, Record], steps: int) -> dict[str, Any]:
-    names = {
-        kind: [f"{kind}_{seed}_{steps}" for seed in work.seeds]
-        for kind in ("official_hand", "official_computed", "ours_hand", "ours_computed")
-    }
+    kinds = [f"{name}_{whose}" for name in PREDICTORS for whose in ("hand", "computed")]
+    names = {kind: [f"{kind}_{seed}_{steps}" for seed in work.seeds] for kind in kinds}
     count = len(LISTS[steps])
     names |= {name: [f"{name}_{count}"] for name in PLAIN}
     over = {name: ratio(turns, names["ours_computed"], others, f"student_{steps}") for name, others in names.items()}
     right = {name: [rows[one].semantic_accuracy for one in found] for name, found in names.items()}
     theirs = ratio(turns, names["official_computed"], names["official_hand"], f"student_{steps}")
-    lists = {kind: [list(rows[f"{kind}_computed_{seed}_{steps}"].full_steps) for seed in work.seeds] for kind in KINDS}
+    lists = {name: [list(rows[one].full_steps) for one in names[f"{name}_computed"]] for name in PREDICTORS}
     return {
         "computed": lists,
         "ours_computed_over": over,
