@@ -13,7 +13,8 @@ from typing import Any
 from disca.bench.rows import Row
 from disca.bench.turns import Turns
 from disca.caching.methods import disca, from_name
-from disca.lab.reproduce.designs import OFFICIAL, OURS, trained
+from disca.lab.reproduce.alternation import fitted, planned
+from disca.lab.reproduce.designs import OFFICIAL, trained
 from disca.lab.reproduce.findings import ratio, verdict
 from disca.lab.reproduce.plans import plan
 from disca.lab.reproduce.rows import LISTS, beside, joined, predictor_of, row, stage
@@ -66,12 +67,10 @@ def _official(work: Work) -> Iterator[Row]:
 
 
 def _ours(work: Work) -> Iterator[Row]:
-    for seed, training in trained(work, OURS).items():
+    for seed, training in fitted(work).items():
         predictor = predictor_of(training)
         for steps, counts in PLANS.items():
-            lists = {
-                f"computed_{n}": plan(work, f"ours_{seed}", "disca", steps, n, {"predictor": predictor}) for n in counts
-            }
+            lists = {f"computed_{n}": planned(training, "fitted", steps, n) for n in counts}
             if steps in LISTS:
                 lists = {"hand": LISTS[steps], **lists}
             for kind, full in lists.items():
