@@ -37,3 +37,12 @@ def test_another_pipeline_encodes_anew() -> None:
     source.pipeline("", 0)  # drawn at random
     after = source.clips(2, Draw.seeded(1))
     assert not torch.equal(before.prompt["encoder_hidden_states"], after.prompt["encoder_hidden_states"])
+
+
+def test_drawing_clips_leaves_the_pipeline_where_it_is() -> None:
+    """A training on a GPU drew clips with the pipeline's own codec on the CPU, and could not decode afterwards."""
+    source = LabSource()
+    pipe = source.pipeline("student", 0)
+    pipe.codec.to("meta")
+    _, latents = source.batch(2, Draw.seeded(0).generator)
+    assert latents.device.type == "cpu" and pipe.codec.device.type == "meta"

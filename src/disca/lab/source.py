@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ class LabSource:
         else:
             pipe = LabPipeline.from_pretrained(start)
         pipe.set_progress_bar_config(disable=True)
-        self.codec = pipe.codec
+        self.codec = deepcopy(pipe.codec)  # clips are drawn on the CPU, wherever the pipeline is
         self.pipe = pipe.to("cuda" if torch.cuda.is_available() else "cpu")
         self.encoded = {}
         return self.pipe
@@ -51,7 +52,7 @@ class LabSource:
         clips = self.world.clips(chosen, generator)
         if self.codec is None:
             raise ValueError("The lab's clips are encoded by a pipeline's codec: open a pipeline first.")
-        return [str(prompt) for prompt in chosen], self.codec.cpu().encode(clips)
+        return [str(prompt) for prompt in chosen], self.codec.encode(clips)
 
     def clips(self, size: int, draw: Draw) -> Clips:
         """The same, with what the transformer takes of the prompts. The text encoder is to be done with training."""
