@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from disca.caching.forecasts import Forecast, Nothing, RepeatChange, Reuse
 from disca.caching.learned import Learned
-from disca.caching.polynomials import Taylor
+from disca.caching.polynomials import Taylor, _lagrange
 from disca.features import Call, Moment, Wants
 
 CALL = Call((torch.zeros(()),), lambda x: (x,))
@@ -86,6 +86,26 @@ def test_half_precision_is_summed_in_single() -> None:
     guess = Taylor(1).predict(memory, moment(4), CALL)[0]
     assert guess.dtype == torch.bfloat16
     assert float(guess) == 1.03125
+
+
+@pytest.mark.parametrize("form", ["published", "newton"])
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_sums_round_once_and_leave_what_is_remembered(form: Any, order: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    how = Taylor(order, form)
+    memory = seen(how, {step: torch.randn(2000).to(dtype) for step in (0, 3, 6)})
+    terms = [feature.clone() for (feature,) in memory.features]
+    for step in (7, 9):
+        guess = how.predict(memory, moment(step), CALL)[0]
+        weights = how.weights(step - 6, order + 1) if form == "published" else _lagrange(step, memory.at)
+        parts = torch.stack([weight * term.double() for weight, term in zip(weights, terms, strict=True)])
+        rounding = torch.finfo(dtype).eps / 2 * parts.sum(0).abs() + 4 * torch.finfo(
+            torch.float32
+        ).eps * parts.abs().sum(0)
+        assert guess.dtype == dtype
+        assert ((guess.double() - parts.sum(0)).abs() <= rounding).all()
+    assert all(torch.equal(feature, term) for (feature,), term in zip(memory.features, terms, strict=True))
 
 
 def test_repeated_change_follows_the_inputs() -> None:

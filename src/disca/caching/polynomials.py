@@ -225,12 +225,18 @@ def differences(outputs: Features, below: Sequence[Features], gap: float | Tenso
     terms = [outputs]
     for old in below:
         pairs = zip(terms[-1], old, strict=True)
-        terms.append(tuple(_rate(_wide(new) - _wide(past), gap).to(new.dtype) for new, past in pairs))
+        terms.append(tuple(_rate(new, past, gap).to(new.dtype) for new, past in pairs))
     return terms
 
 
-def _rate(change: Tensor, gap: float | Tensor) -> Tensor:
-    return change / (gap.view(-1, *(1,) * (change.dim() - 1)) if isinstance(gap, Tensor) else gap)
+def _rate(new: Tensor, past: Tensor, gap: float | Tensor) -> Tensor:
+    wide = _wide(new)
+    change = wide - past if wide is new else wide.sub_(past)
+    if isinstance(gap, Tensor):
+        gap = gap.view(-1, *(1,) * (change.dim() - 1))
+    elif gap == 1:
+        return change
+    return change.div_(gap)
 
 
 def _lagrange(at: float, points: Sequence[float]) -> list[float]:
@@ -246,10 +252,14 @@ def weighted_sum(weights: Sequence[float], terms: Sequence[Features]) -> Feature
 
 
 def _sum_tensors(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
-    total = _wide(tensors[0]) * weights[0]
-    for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
-        total = total.add_(_wide(tensor), alpha=weight)
-    return total.to(tensors[0].dtype)
+    first, *others = tensors
+    if weights[0] == 1 and len(others) == 1 and (first.is_cuda or first is _wide(first)):
+        return torch.add(first, others[0], alpha=weights[1])  # one pass, in float32 at least; processors round twice
+    wide = _wide(first)
+    total = wide * weights[0] if wide is first else wide.mul_(weights[0])
+    for weight, tensor in zip(weights[1:], others, strict=True):
+        total = total.add_(tensor, alpha=weight)
+    return total.to(first.dtype)
 
 
 def _wide(tensor: Tensor) -> Tensor:
