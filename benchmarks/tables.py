@@ -4,6 +4,7 @@ A table stands between `<!-- records: FILE COLUMN... -->` and `<!-- end -->`; FI
 benchmarks/paper. `FILE:RUN`
 takes the rows that are compared with that full run, ordered by what they cost. `<!-- seeds: FILE:RUN COLUMN... -->`
 makes one row of those that differ in their training seed only: mean and standard deviation over the seeds.
+`<!-- measured: FILE TABLE -->` is one of `MEASURED`, of steps and runs at true size.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from statistics import mean, stdev
 from disca.records import Record, read
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/comparison.md", "benchmarks/paper/README.md")
+PAGES = ("README.md", "docs/results.md", "docs/comparison.md", "docs/real_size.md", "benchmarks/paper/README.md")
 FOLDERS = ("records", "paper")
-PATTERN = re.compile(r"(<!-- (records|seeds): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PATTERN = re.compile(r"(<!-- (records|seeds|measured): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def spread(record: Record, name: str, digits: int, scale: float = 1.0) -> str:
@@ -109,6 +110,67 @@ def seeds(file: str, columns: list[str]) -> str:
     return "\n".join([*lines, "", about(rows, file.partition(":")[0])]) + "\n"
 
 
+def measured(file: str, names: list[str]) -> str:
+    """Tables of what was measured at true size."""
+    rows = read(place(file))
+    (card,) = {row.hardware["gpu"] for row in rows}
+    lines = [line for name in names for line in MEASURED[name]({row.name: row for row in rows})]
+    return "\n".join([*lines, "", f"One {card}, bfloat16, torch {rows[0].versions['torch']}. {source(file)}"]) + "\n"
+
+
+def runs(rows: dict[str, Record]) -> list[str]:
+    """Steps and runs of the transformer, plain and with DisCa."""
+    lines = [
+        "| model | clip | full step, s | forecast step, s | share | by operations | 50 steps x 2, s | 8 of 20, s | "
+        "speed-up | bound | 4 of 8, s | speed-up | bound | memory, GB | more with DisCa, GB | waits added |",
+        "|---|---|" + "--:|" * 14,
+    ]
+    for name in [name.removesuffix("/plain") for name in rows if name.endswith("/plain")]:
+        plain, own = rows[f"{name}/plain"].extra, rows[f"{name}/disca"].extra
+        cells = [f"{plain['seconds_full']:.3f}", f"{own['seconds_forecast']:.3f}"]
+        cells += [f"{own['seconds_forecast'] / plain['seconds_full']:.2%}", f"{own['flop_ratio']:.2%}"]
+        cells += [f"{100 * plain['seconds_full']:,.0f}"]
+        for run in (rows[f"{name}/disca/{schedule}"] for schedule in ("8_of_20", "4_of_8")):
+            cells += [f"{run.seconds:.1f}", f"{run.speedup:.2f}x", f"{run.extra['bound']:.2f}x"]
+        cells += [f"{plain['peak_bytes'] / 1e9:.1f}", f"{own['extra_peak_bytes'] / 1e9:.2f}", str(own["waits_added"])]
+        lines.append(f"| {name.replace('/', ' | ')} | {' | '.join(cells)} |")
+    return lines
+
+
+def pixels(rows: dict[str, Record]) -> list[str]:
+    """From prompt to pixels."""
+    lines = [
+        "| model | clip | text, s | VAE, s | 50 steps x 2, s | 8 of 20, s | speed-up | over the stock default | "
+        "4 of 8, s | speed-up | over the stock default |",
+        "|---|---|" + "--:|" * 9,
+    ]
+    for name in [name.removesuffix("/vae") for name in rows if name.endswith("/vae")]:
+        text, vae = rows[f"{name}/text_encoders"], rows[f"{name}/vae"]
+        found = vae.extra["end_to_end"]
+        cells = [f"{text.seconds:.2f}", f"{vae.seconds:.1f}", f"{found['seconds_base']:,.0f}"]
+        for run in (found[f"{name}/disca/{schedule}"] for schedule in ("8_of_20", "4_of_8")):
+            cells += [f"{run['seconds']:.1f}", f"{run['speedup']:.1f}x", f"{run['speedup_over_stock']:.1f}x"]
+        lines.append(f"| {name.replace('/', ' | ')} | {' | '.join(cells)} |")
+    return lines
+
+
+def methods(rows: dict[str, Record]) -> list[str]:
+    """What every cache's steps take on the model that most of them were measured on."""
+    own = {name: row for name, row in rows.items() if name.startswith("wan_1.3b/") and row.steps == 6}
+    plain = next(row for name, row in own.items() if name.endswith("/plain")).extra["seconds_full"]
+    lines = ["| | full step, s | forecast step, s | of a plain step | more memory, GB |", "|---|--:|--:|--:|--:|"]
+    for name, row in own.items():
+        if (forecast := row.extra.get("seconds_forecast")) is not None:
+            lines.append(
+                f"| {name.rpartition('/')[2]} | {row.extra['seconds_full']:.3f} | {forecast:.4f} | "
+                f"{forecast / plain:.1%} | {row.extra['extra_peak_bytes'] / 1e9:.2f} |"
+            )
+    return lines
+
+
+MEASURED = {"runs": runs, "pixels": pixels, "methods": methods}
+
+
 def over_seeds(values: list[float | None], digits: int) -> str:
     """Mean and standard deviation, or the one value."""
     known = [value for value in values if value is not None]
@@ -123,7 +185,12 @@ def about(rows: list[Record], file: str) -> str:
     said = f"{len(rows[0].seeds)} pairs of held-out prompt and noise"
     references = dict.fromkeys(row.reference for row in rows if row.reference)
     said += f"; PSNR and relative L2 to {', '.join(f'`{name}`' for name in references)}" if references else ""
-    return f"{said}. Records: [{file}]({{link}}{place(file).parent.name}/{file})."
+    return f"{said}. {source(file)}"
+
+
+def source(file: str) -> str:
+    """Where the records are."""
+    return f"Records: [{file}]({{link}}{place(file).parent.name}/{file})."
 
 
 def place(file: str) -> Path:
@@ -137,7 +204,7 @@ def fill(text: str, page: str) -> str:
     link = {"README.md": "benchmarks/", "benchmarks/paper/README.md": "../"}.get(page, "../benchmarks/")
 
     def replace(found: re.Match[str]) -> str:
-        written = {"records": table, "seeds": seeds}[found[2]](found[3], found[4].split())
+        written = {"records": table, "seeds": seeds, "measured": measured}[found[2]](found[3], found[4].split())
         return found[1] + written.replace("{link}", link) + found[5]
 
     return PATTERN.sub(replace, text)
