@@ -36,6 +36,12 @@ from disca.report.table import print_table
 
 FOLDER = Path(__file__).parent / "records"
 LISTS = {8: (0, 2, 4, 7), 20: (0, 1, 2, 5, 9, 13, 17, 19)}
+"""The authors'."""
+COMPUTED = {
+    "disca": {8: (0, 2, 5, 7), 20: (0, 4, 6, 9, 13, 16, 18, 19)},
+    "taylor": {8: (0, 3, 5, 7), 20: (0, 3, 6, 9, 12, 14, 17, 19)},
+}
+"""By `disca calibrate schedule`, for each forecast."""
 JUDGED = 2000
 
 
@@ -67,17 +73,24 @@ def cached(steps: int) -> list[Row]:
         "taylor": ("Taylor, first order", taylor(full_steps=full)),
         "newton": ("Taylor, exact", taylor(full_steps=full, form="newton", variable="time")),
     }
-    return [
-        row(
-            f"{name}_{steps}_{len(full)}",
-            f"student + {label}, {steps} steps, {len(full)} full",
-            "student",
-            steps,
-            policy,
-            f"{name}(full_steps={full})",
-        )
-        for name, (label, policy) in policies.items()
+    return [on(name, label, steps, full, policy) for name, (label, policy) in policies.items()]
+
+
+def computed(steps: int) -> list[Row]:
+    """The predictor, and the line that comes nearest to it, at full steps that were computed for each."""
+    own, taylors = (COMPUTED[name][steps] for name in ("disca", "taylor"))
+    rows = [
+        on("disca", "DisCa", steps, own, disca(weights.predictor(), full_steps=own)),
+        on("taylor", "Taylor, first order", steps, taylors, taylor(full_steps=taylors)),
     ]
+    return [replace(one, name=f"{one.name}_computed", trial=replace(one.trial, name=f"{one.name}_computed"),
+                    label=f"{one.label}, computed list") for one in rows]  # fmt: skip
+
+
+def on(name: str, label: str, steps: int, full: tuple[int, ...], policy: Policy) -> Row:
+    """A cache on the student."""
+    said = f"student + {label}, {steps} steps, {len(full)} full"
+    return row(f"{name}_{steps}_{len(full)}", said, "student", steps, policy, f"{name}(full_steps={full})")
 
 
 def compared(rows: list[Row], over: str, batch: int) -> list[Row]:
@@ -98,7 +111,13 @@ def semantics() -> list[Row]:
 
 def base() -> list[Row]:
     """The guided base at several step counts, and what takes its place, against its long run."""
-    return plain("base", 200, 50, 20, 8, 4) + plain("distilled", 50) + plain("student", 8) + cached(8)[:1]
+    return (
+        plain("base", 200, 50, 20, 8, 4)
+        + plain("distilled", 50)
+        + plain("student", 8)
+        + cached(8)[:1]
+        + computed(8)[:1]
+    )
 
 
 def distillation() -> list[Row]:
@@ -108,12 +127,12 @@ def distillation() -> list[Row]:
 
 def caches_8() -> list[Row]:
     """Every cache on the student at 8 steps, beside fewer plain steps."""
-    return plain("student", 8, 4) + cached(8)
+    return plain("student", 8, 4) + cached(8) + computed(8)
 
 
 def caches_20() -> list[Row]:
     """Every cache on the student at 20 steps, beside fewer plain steps."""
-    return plain("student", 20, 8) + cached(20)
+    return plain("student", 20, 8) + cached(20) + computed(20)
 
 
 TABLES = {

@@ -59,13 +59,13 @@ def test_the_quickstart_writes_records_clips_and_a_page(tmp_path: Path) -> None:
     assert [row.name for row in rows] == ROWS
     by_name = {row.name: row for row in rows}
     assert by_name["base_50"].transformer_evaluations == 100 and by_name["disca_8_4"].transformer_evaluations == 4
-    assert by_name["disca_8_4"].full_steps == (0, 2, 4, 7)
+    assert by_name["disca_8_4"].full_steps == (0, 2, 5, 7)
     assert all(row.seconds and row.speedup and row.flops and row.semantic_accuracy is not None for row in rows)
     assert all(row.relative_l2 is not None and row.reference == "student_8" for row in rows if row.name != "student_8")
     assert len(list((tmp_path / "clips").glob("*.gif"))) == 6 * len(ROWS)
     (paths,) = trajectories.read(tmp_path)
     assert [run.name for run in paths.runs] == ["student_8", "disca_8_4", "reuse_8_4", "taylor_8_4"]
-    assert [step for step, full in enumerate(paths.runs[1].full) if full] == [0, 2, 4, 7]
+    assert [step for step, full in enumerate(paths.runs[1].full) if full] == [0, 2, 5, 7]
     page = (tmp_path / "index.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
     assert not [file for file in tmp_path.rglob("*") if "draft" in file.name or file.suffix == ".tmp"]

@@ -125,7 +125,7 @@ def test_a_bundle_samples_on_its_pipeline_and_methods_take_options(
         assert main(["sample", prompt, *more, "--output", str(path), "--json"]) == 0
         result = json.loads(capsys.readouterr().out)
         sampled[name] = (path.read_bytes(), result["full_steps"], result["policy"])
-    assert sampled["own"][0] == sampled["bundle"][0] and sampled["own"][1]["cond"] == [0, 2, 4, 7]
+    assert sampled["own"][0] == sampled["bundle"][0] and sampled["own"][1]["cond"] == [0, 2, 5, 7]
     assert (sampled["own"][2], sampled["bundle"][2]) == ("disca", "the bundle's")
     assert sampled["every"][1]["cond"] == [0, 4] and sampled["none"][1]["cond"] == list(range(8))
     assert len({pixels for pixels, _, _ in sampled.values()}) == 3

@@ -32,7 +32,7 @@ def test_what_is_no_list_of_steps_presses_nothing(pressed: Any) -> None:
 
 def test_a_bundle_says_how_to_begin() -> None:
     assert beginning(20, (Schedule(20, (0, 3, 9)),)) == (0, 3, 9)
-    assert beginning(8, (Schedule(20, (0, 3, 9)),)) == (0, 2, 4, 7)
+    assert beginning(8, (Schedule(20, (0, 3, 9)),)) == (0, 2, 5, 7)
 
 
 def test_a_timeline_shows_what_words_say() -> None:
@@ -61,7 +61,7 @@ def test_steps_that_cannot_be_do_not_break_the_form(shelf: Shelf, form: Form, st
 
 
 def test_another_model_brings_its_own(shelf: Shelf, form: Form) -> None:
-    assert form.subject == "lab-student" and form.method == "disca" and form.full == (0, 2, 4, 7)
+    assert form.subject == "lab-student" and form.method == "disca" and form.full == (0, 2, 5, 7)
     base = settled(shelf, replace(form, subject="lab-base"), "subject")
     assert base.steps == 50 and base.method in shelf["lab-base"].methods and base.method != "disca"
     kept = settled(shelf, replace(form, subject="lab-base", prompt="a red one standing still!"), "subject")

@@ -31,7 +31,8 @@ from disca.report.page import write_page
 from disca.report.table import print_table
 from disca.trajectories import Trajectories
 
-STEPS, FULL_STEPS = 8, (0, 2, 4, 7)
+STEPS, FULL_STEPS = 8, (0, 2, 5, 7)
+"""The list that was computed for the predictor."""
 BATCH = 20
 SHOWN = 6
 """Prompts whose clips are kept."""
