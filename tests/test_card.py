@@ -64,7 +64,7 @@ def test_the_card_of_the_lab_s_bundle_is_its_records(lab_bundle: Path, tmp_path:
     for part in ("student", "second_time", "predictor"):
         count = sum(parameter.numel() for parameter in getattr(loaded, part).parameters())
         assert re.search(rf"\*\*{part}\*\*: .*; {count:,} parameters", text)
-    assert "8 steps with 0 2 4 7 in full" in text and "num_inference_steps=8" in text
+    assert "8 steps with 0 2 5 7 in full" in text and "num_inference_steps=8" in text
     for name in ("student", "predictor"):
         about = json.loads((folder / "training" / f"{name}.json").read_text())
         assert f"**{name}**: recipe `{about['recipe']['name']}`" in text and about["date"] in text

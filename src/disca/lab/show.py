@@ -22,6 +22,7 @@ from disca.caching.methods import disca, reuse, taylor
 from disca.caching.policy import Policy
 from disca.files import check_writable
 from disca.lab import weights
+from disca.lab.bundle import SCHEDULES
 from disca.lab.measure import held_out, model
 from disca.metrics.fidelity import psnr
 from disca.predictor.network import Predictor
@@ -31,8 +32,7 @@ from disca.report.page import write_page
 from disca.report.table import print_table
 from disca.trajectories import Trajectories
 
-STEPS, FULL_STEPS = 8, (0, 2, 5, 7)
-"""The list that was computed for the predictor."""
+STEPS, FULL_STEPS = SCHEDULES[0].steps, SCHEDULES[0].full_steps
 BATCH = 20
 SHOWN = 6
 """Prompts whose clips are kept."""
