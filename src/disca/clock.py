@@ -17,6 +17,8 @@ from torch import Tensor
 
 from disca.features import Moment
 
+_NO_INDEX = object()
+
 
 class Clock(Protocol):
     """Tells the moment of a call. Two runs are told apart by ``run``, an object that is another one for each."""
@@ -40,7 +42,7 @@ class SchedulerClock:
         self._scheduler = scheduler
         self._ascends = ascends
         self._run: object = None
-        self._times: list[float] = []
+        self._moments: list[Moment] = []
 
     @property
     def run(self) -> object:
@@ -50,20 +52,22 @@ class SchedulerClock:
     def moment(self, timestep: Any = None) -> Moment:
         scheduler = self._scheduler()
         if scheduler.timesteps is not self._run:
-            self._run, self._times = scheduler.timesteps, _scheduler_times(scheduler, self._ascends)
+            times = _scheduler_times(scheduler, self._ascends)
+            self._run, self._moments = scheduler.timesteps, [_moment(step, times) for step in range(len(times) - 1)]
         step = self._step(scheduler, timestep)
-        if step + 1 >= len(self._times):
+        if step >= len(self._moments):
             raise ValueError(
-                f"The scheduler has {len(self._times) - 1} steps and all of them are taken. Call its set_timesteps() "
+                f"The scheduler has {len(self._moments)} steps and all of them are taken. Call its set_timesteps() "
                 "before sampling again."
             )
-        return _moment(step, self._times)
+        return self._moments[step]
 
     def _step(self, scheduler: Any, timestep: Any) -> int:
-        if not hasattr(scheduler, "step_index"):
+        index: Any = getattr(scheduler, "step_index", _NO_INDEX)
+        if index is _NO_INDEX:
             return _match(timestep, tuple(torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()))
-        if scheduler.step_index is not None:
-            return int(scheduler.step_index)
+        if index is not None:
+            return int(index)
         return int(getattr(scheduler, "begin_index", None) or 0)  # no step() yet: the run is at its beginning
 
 

@@ -94,10 +94,9 @@ class Adapter:
         if len(shape) != 5:
             frames, rows, columns = (arguments.get(name) for name in ("num_frames", "height", "width"))
             return None if frames is None or rows is None or columns is None else (frames, rows, columns)
-        if self.frames_before_channels:
-            shape = (shape[0], shape[2], shape[1], *shape[3:])
-        frames, rows, columns = (side // patch for side, patch in zip(shape[2:], _patches(config), strict=True))
-        return frames, rows, columns
+        frames = shape[1 if self.frames_before_channels else 2]
+        deep, high, wide = _patches(config)
+        return frames // deep, shape[3] // high, shape[4] // wide
 
     def widths(self, config: Mapping[str, Any]) -> tuple[int, ...]:
         """Width of the tokens of each stream, by the host's configuration.
@@ -141,15 +140,20 @@ class Adapter:
         """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change
         between the two under gradient checkpointing. What falls into ``*args`` or ``**kwargs`` a block ignores."""
         names = _places(_forward(block))
-        return {**dict(zip(names, args, strict=False)), **{name: kwargs[name] for name in kwargs if name in names}}
+        bound = dict(zip(names, args, strict=False))
+        for name in kwargs:
+            if name in names:
+                bound[name] = kwargs[name]
+        return bound
 
     def inputs(self, bound: Mapping[str, Any]) -> Features:
         """The features among a block's bound arguments."""
-        return tuple(bound[name] for name in self._carriers)
+        return tuple([bound[name] for name in self._carriers])
 
     def conditioning(self, bound: Mapping[str, Any]) -> dict[str, Any]:
         """A block's bound arguments but its features."""
-        return {name: value for name, value in bound.items() if name not in self._carriers}
+        carriers = self._carriers
+        return {name: value for name, value in bound.items() if name not in carriers}
 
     def replace(
         self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], features: Features
