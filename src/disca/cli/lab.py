@@ -76,7 +76,7 @@ class Reproduce:
     recipes: Path = Path("recipes")
     """Folder of the recipes lab_*.toml."""
     only: tuple[str, ...] = ()
-    """Experiments: students, objectives, designs, schedules, frontier, alternation, rivals; all when left out."""
+    """Experiments: students, objectives, designs, schedules, alternation, frontier, rivals; all when left out."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the trainings."""
     pairs: int = 120

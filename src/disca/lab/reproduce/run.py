@@ -22,8 +22,8 @@ EXPERIMENTS = {
     "objectives": Experiment(objectives, "the ablation of the predictor's training", 115),
     "designs": Experiment(designs, "predictors of other designs", 90),
     "schedules": Experiment(schedules, "computed full steps against the authors', and against plain steps", 20),
+    "alternation": Experiment(alternation, "schedule and predictor fitted to each other", 60),
     "frontier": Experiment(frontier, "speed against quality, of every forecast and of fewer plain steps", 75),
-    "alternation": Experiment(alternation, "schedule and predictor fitted to each other", 40),
     "rivals": Experiment(rivals, "students distilled for as many steps as we compute in full", 120),
 }
 """In the order in which they run: a later one takes what an earlier one has trained."""
