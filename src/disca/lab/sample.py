@@ -5,8 +5,8 @@ from __future__ import annotations
 from disca.bench.models import Model
 from disca.errors import unknown
 from disca.lab import weights
-from disca.lab.bundle import SCHEDULES
 from disca.lab.measure import GUIDANCE
+from disca.lab.show import FULL_STEPS, STEPS
 
 MODELS = {"lab": "student", "lab-base": "base", "lab-distilled": "distilled", "lab-student": "student"}
 
@@ -29,7 +29,5 @@ def model(name: str) -> Model:
 
 
 def default_full_steps(steps: int) -> tuple[int, ...]:
-    """Those that were computed for the lab's predictor; at other step counts about half of the steps, the first and the
-    last among them."""
-    known = {schedule.steps: schedule.full_steps for schedule in SCHEDULES}
-    return known.get(steps) or tuple(sorted({*range(0, steps, 2), steps - 1}))
+    """About half of the steps, the first and the last among them; the quickstart's list at its step count."""
+    return FULL_STEPS if steps == STEPS else tuple(sorted({*range(0, steps, 2), steps - 1}))
