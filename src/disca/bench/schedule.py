@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from disca.bench.closed_loop import ClosedLoop, Sample, Steps, Tell, growth, limits_along, refined
 from disca.bench.journal import Journal
 from disca.bench.trying import trying
@@ -18,8 +20,10 @@ from disca.caching.doubts import DOUBTS
 from disca.caching.gates import Gate, Given, MadeFor
 from disca.caching.methods import METHODS, from_name
 from disca.caching.policy import Policy
+from disca.caching.run import attach
 from disca.errors import unknown
 from disca.files import write_text_atomic
+from disca.metrics.flops import count_flops
 from disca.planning import (
     Costs,
     Form,
@@ -39,11 +43,11 @@ from disca.planning import (
 from disca.provenance import command_line, hardware, now, versions
 from disca.schedules import Schedule
 
-SCHEDULED = tuple(
-    name for name, method in METHODS.items() if "full_steps" in method.options and name not in ("toca", "duca")
-)
-"""Methods whose full steps can be computed. Fresh tokens change what is kept at every forecast, so those of ``toca``
-and ``duca`` have no table of costs."""
+SCHEDULED = tuple(name for name, method in METHODS.items() if "full_steps" in method.options)
+"""Methods whose full steps can be computed."""
+STANDS_FOR = {"toca": "fora", "duca": "fora"}
+"""Fresh tokens change what is kept at every forecast, so these have no table of costs. That of the cache whose tokens
+they refresh stands for it; among its plans their own runs decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +292,8 @@ def _measured(
     tell: Tell,
 ) -> _Measured:
     """The table of a method's forecast, clip by clip."""
-    policy = from_name(method, **options, full_steps=(0,))
+    table = (STANDS_FOR[method], {}) if method in STANDS_FOR else (method, options)
+    policy = from_name(table[0], **table[1], full_steps=(0,))
     clips: list[Costs] = []
     about: dict[str, Any] = {}
     with trying(target, policy, longest=search.longest) as tried:
@@ -306,12 +311,23 @@ def _measured(
         blocks = len(expert.adapter.blocks(expert.transformer))
     if clips[0].steps < 2:
         raise ValueError("A run of one step has nothing to forecast. Sample with at least 2 steps.")
-    return _Measured(
-        aggregate(clips, search.quantile),
-        type(expert.transformer).__name__,
-        blocks,
-        tuple(about["flops"]),
-    )
+    full, forecast = about["flops"]
+    if method in STANDS_FOR:
+        own = from_name(method, **options, full_steps=(0,))
+        forecast = full - _spared(target, own, sample)
+    return _Measured(aggregate(clips, search.quantile), type(expert.transformer).__name__, blocks, (full, forecast))
+
+
+def _spared(target: Any, policy: Policy, sample: Sample) -> int:
+    """Operations that a forecast takes fewer than a full call, over a run with a policy."""
+
+    def run(policy: Policy) -> int:
+        with attach(target, policy) as attached, torch.no_grad():
+            sample(0)
+        return sum(len(steps.forecast) for steps in attached.summary().branches.values())
+
+    forecasts = run(policy)
+    return (count_flops(run, ()) - count_flops(run, policy)) // forecasts
 
 
 def _plans(measured: _Measured, search: Search) -> list[Plan]:

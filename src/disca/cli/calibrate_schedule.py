@@ -88,10 +88,12 @@ class CalibrateSchedule:
     """hicache, freqca: how much the polynomial is contracted."""
     cut: float | None = None
     """freqca: share of the largest frequency up to which frequencies are low."""
+    ratio: float | None = None
+    """toca, duca: share of tokens computed afresh."""
     printing: Printing = Printing()
 
 
-OF_METHODS = ("order", "form", "variable", "sigma", "cut")
+OF_METHODS = ("order", "form", "variable", "sigma", "cut", "ratio")
 
 
 def calibrate_schedule(options: CalibrateSchedule) -> dict[str, Any]:
