@@ -106,6 +106,18 @@ def test_rows_have_names_of_their_own() -> None:
     assert [tag(one) for one in settings] == ["every2", "every2_order2", "full_steps0-2", "full_steps4"]
 
 
+def test_lists_of_as_many_full_steps_are_rows_of_their_own(model: Model) -> None:
+    """The second one took the first one's name, and its row was left out without a word."""
+    lists = ((0, 1, 2, 4), (0, 2, 3, 5), (0, 2, 4, 5))
+    settings = tuple({"full_steps": one} for one in (*lists, lists[1]))
+    entry = ModelEntry(name="tiny", source="tiny", steps=(6,))
+    grid = make_grid(models=(entry,), methods=(MethodEntry(method="reuse", settings=settings),))
+    rows = [row for row in cells_of(grid, {"tiny": model}).rows if row.extra["kind"] == "cached"]
+    assert [row.extra["options"]["full_steps"] for row in rows] == list(lists)
+    assert [row.name for row in rows] == ["reuse_tiny_6_full_steps4", *(
+        f"reuse_tiny_6_full_steps{'-'.join(map(str, one))}" for one in lists[1:])]  # fmt: skip
+
+
 def test_rivals_are_shared_and_students_get_euler_steps_only(model: Model) -> None:
     entries = (
         MethodEntry(method="reuse", settings=({"every": 2},)),

@@ -140,14 +140,15 @@ def frozen(options: Options) -> dict[str, Any]:
     return {key: _frozen(value) for key, value in options.items()}
 
 
-def tag(options: Options) -> str:
-    """Options as a part of a row's name: ``every=4, order=1`` is ``every4_order1``."""
-    return "_".join(key + _words(value) for key, value in options.items())
+def tag(options: Options, *, whole: bool = False) -> str:
+    """Options as a part of a row's name: ``every=4, order=1`` is ``every4_order1``. Of long lists it has the length, or
+    all with ``whole``."""
+    return "_".join(key + _words(value, whole) for key, value in options.items())
 
 
-def _words(value: Any) -> str:
+def _words(value: Any, whole: bool = False) -> str:
     if isinstance(value, list | tuple):
-        return str(len(value)) if len(value) > 3 else "-".join(map(_words, value))
+        return str(len(value)) if len(value) > 3 and not whole else "-".join(map(_words, value))
     if isinstance(value, Mapping):
         return "-".join(key + _words(one) for key, one in value.items())
     return str(value).replace("/", "-").replace(" ", "")

@@ -56,12 +56,15 @@ class Cells:
         policy = policy_of(method, options, self.models[entry.name], steps)
         batch = 1 if any(decides(rule.when) for rule in policy) else self.grid.batch
         full = self.full(entry, steps, batch)
-        name = "_".join(filter(None, (method, entry.name, str(steps), tag(options))))
-        written = write_method(method, options)
+        written, told = write_method(method, options), tag(options)
+        name = "_".join(filter(None, (method, entry.name, str(steps), told)))
+        if any(row.name == name and row.policy != written for row in self.rows):  # another list of as many full steps
+            told = tag(options, whole=True)
+            name = f"{method}_{entry.name}_{steps}_{told}"
         trial = Trial(name=name, model=self.models[entry.name], steps=steps, policy=policy, batch=batch)
         label = f"{entry.name} + {written}, {steps} steps"
         extra = {"kind": "cached", "model": entry.name, "method": method, "options": dict(options)}
-        extra["short"] = " ".join(filter(None, (method, tag(options))))
+        extra["short"] = " ".join(filter(None, (method, told)))
         self.add(Row(name=name, label=label, trial=trial, policy=written, reference=full, over=full, extra=extra))
 
     def peer(self, entry: ModelEntry, steps: int, peer: str, options: Options) -> None:
