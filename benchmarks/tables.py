@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -120,38 +121,51 @@ def measured(file: str, names: list[str]) -> str:
 
 def runs(rows: dict[str, Record]) -> list[str]:
     """Steps and runs of the transformer, plain and with DisCa."""
-    lines = [
-        "| model | clip | full step, s | forecast step, s | share | by operations | 50 steps x 2, s | 8 of 20, s | "
-        "speed-up | bound | 4 of 8, s | speed-up | bound | memory, GB | more with DisCa, GB | waits added |",
-        "|---|---|" + "--:|" * 14,
-    ]
-    for name in [name.removesuffix("/plain") for name in rows if name.endswith("/plain")]:
+    heads = (
+        "full step, s | forecast step, s | share | by operations | 50 steps x 2, s | 8 of 20, s | speed-up | bound | "
+        "4 of 8, s | speed-up | bound | memory, GB | more with DisCa, GB | waits added"
+    )
+
+    def cells(name: str) -> list[str]:
         plain, own = rows[f"{name}/plain"].extra, rows[f"{name}/disca"].extra
-        cells = [f"{plain['seconds_full']:.3f}", f"{own['seconds_forecast']:.3f}"]
-        cells += [f"{own['seconds_forecast'] / plain['seconds_full']:.2%}", f"{own['flop_ratio']:.2%}"]
-        cells += [f"{100 * plain['seconds_full']:,.0f}"]
+        share = own["seconds_forecast"] / plain["seconds_full"]
+        found = [f"{plain['seconds_full']:.3f}", f"{own['seconds_forecast']:.3f}", f"{share:.2%}"]
+        found += [f"{own['flop_ratio']:.2%}", f"{100 * plain['seconds_full']:,.0f}"]
         for run in (rows[f"{name}/disca/{schedule}"] for schedule in ("8_of_20", "4_of_8")):
-            cells += [f"{run.seconds:.1f}", f"{run.speedup:.2f}x", f"{run.extra['bound']:.2f}x"]
-        cells += [f"{plain['peak_bytes'] / 1e9:.1f}", f"{own['extra_peak_bytes'] / 1e9:.2f}", str(own["waits_added"])]
-        lines.append(f"| {name.replace('/', ' | ')} | {' | '.join(cells)} |")
-    return lines
+            found += [f"{run.seconds:.1f}", f"{run.speedup:.2f}x", f"{run.extra['bound']:.2f}x"]
+        return [
+            *found,
+            f"{plain['peak_bytes'] / 1e9:.1f}",
+            f"{own['extra_peak_bytes'] / 1e9:.2f}",
+            f"{own['waits_added']}",
+        ]
+
+    return by_model(rows, "/plain", heads, cells)
 
 
 def pixels(rows: dict[str, Record]) -> list[str]:
     """From prompt to pixels."""
-    lines = [
-        "| model | clip | text, s | VAE, s | 50 steps x 2, s | 8 of 20, s | speed-up | over the stock default | "
-        "4 of 8, s | speed-up | over the stock default |",
-        "|---|---|" + "--:|" * 9,
-    ]
-    for name in [name.removesuffix("/vae") for name in rows if name.endswith("/vae")]:
+    heads = (
+        "text, s | VAE, s | 50 steps x 2, s | 8 of 20, s | speed-up | over the stock default | 4 of 8, s | speed-up | "
+        "over the stock default"
+    )
+
+    def cells(name: str) -> list[str]:
         text, vae = rows[f"{name}/text_encoders"], rows[f"{name}/vae"]
-        found = vae.extra["end_to_end"]
-        cells = [f"{text.seconds:.2f}", f"{vae.seconds:.1f}", f"{found['seconds_base']:,.0f}"]
-        for run in (found[f"{name}/disca/{schedule}"] for schedule in ("8_of_20", "4_of_8")):
-            cells += [f"{run['seconds']:.1f}", f"{run['speedup']:.1f}x", f"{run['speedup_over_stock']:.1f}x"]
-        lines.append(f"| {name.replace('/', ' | ')} | {' | '.join(cells)} |")
-    return lines
+        whole = vae.extra["end_to_end"]
+        found = [f"{text.seconds:.2f}", f"{vae.seconds:.1f}", f"{whole['seconds_base']:,.0f}"]
+        for run in (whole[f"{name}/disca/{schedule}"] for schedule in ("8_of_20", "4_of_8")):
+            found += [f"{run['seconds']:.1f}", f"{run['speedup']:.1f}x", f"{run['speedup_over_stock']:.1f}x"]
+        return found
+
+    return by_model(rows, "/vae", heads, cells)
+
+
+def by_model(rows: dict[str, Record], last: str, heads: str, cells: Callable[[str], list[str]]) -> list[str]:
+    """A line for each model and clip that has a row whose name ends so."""
+    names = [name.removesuffix(last) for name in rows if name.endswith(last)]
+    lines = [f"| {name.replace('/', ' | ')} | {' | '.join(cells(name))} |" for name in names]
+    return [f"| model | clip | {heads} |", "|---|---|" + "--:|" * len(heads.split(" | ")), *lines]
 
 
 def methods(rows: dict[str, Record]) -> list[str]:

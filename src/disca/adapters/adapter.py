@@ -140,20 +140,15 @@ class Adapter:
         """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change
         between the two under gradient checkpointing. What falls into ``*args`` or ``**kwargs`` a block ignores."""
         names = _places(_forward(block))
-        bound = dict(zip(names, args, strict=False))
-        for name in kwargs:
-            if name in names:
-                bound[name] = kwargs[name]
-        return bound
+        return {**dict(zip(names, args, strict=False)), **{name: kwargs[name] for name in kwargs if name in names}}
 
     def inputs(self, bound: Mapping[str, Any]) -> Features:
         """The features among a block's bound arguments."""
-        return tuple([bound[name] for name in self._carriers])
+        return tuple(bound[name] for name in self._carriers)
 
     def conditioning(self, bound: Mapping[str, Any]) -> dict[str, Any]:
         """A block's bound arguments but its features."""
-        carriers = self._carriers
-        return {name: value for name, value in bound.items() if name not in carriers}
+        return {name: value for name, value in bound.items() if name not in self._carriers}
 
     def replace(
         self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], features: Features

@@ -23,7 +23,7 @@ from disca.caching.policy import Policy
 from disca.caching.run import attach
 from disca.errors import unknown
 from disca.files import write_text_atomic
-from disca.metrics.flops import count_flops
+from disca.metrics.flops import counting
 from disca.planning import (
     Costs,
     Form,
@@ -292,8 +292,8 @@ def _measured(
     tell: Tell,
 ) -> _Measured:
     """The table of a method's forecast, clip by clip."""
-    table = (STANDS_FOR[method], {}) if method in STANDS_FOR else (method, options)
-    policy = from_name(table[0], **table[1], full_steps=(0,))
+    own = from_name(method, **options, full_steps=(0,))
+    policy = from_name(STANDS_FOR[method], full_steps=(0,)) if method in STANDS_FOR else own
     clips: list[Costs] = []
     about: dict[str, Any] = {}
     with trying(target, policy, longest=search.longest) as tried:
@@ -312,8 +312,7 @@ def _measured(
     if clips[0].steps < 2:
         raise ValueError("A run of one step has nothing to forecast. Sample with at least 2 steps.")
     full, forecast = about["flops"]
-    if method in STANDS_FOR:
-        own = from_name(method, **options, full_steps=(0,))
+    if policy is not own:
         forecast = full - _spared(target, own, sample)
     return _Measured(aggregate(clips, search.quantile), type(expert.transformer).__name__, blocks, (full, forecast))
 
@@ -321,13 +320,14 @@ def _measured(
 def _spared(target: Any, policy: Policy, sample: Sample) -> int:
     """Operations that a forecast takes fewer than a full call, over a run with a policy."""
 
-    def run(policy: Policy) -> int:
-        with attach(target, policy) as attached, torch.no_grad():
+    def run(policy: Policy) -> tuple[int, int]:
+        with counting() as so_far, attach(target, policy) as attached, torch.no_grad():
             sample(0)
-        return sum(len(steps.forecast) for steps in attached.summary().branches.values())
+            spent = so_far()
+        return spent, sum(len(steps.forecast) for steps in attached.summary().branches.values())
 
-    forecasts = run(policy)
-    return (count_flops(run, ()) - count_flops(run, policy)) // forecasts
+    (full, _), (cached, forecasts) = run(()), run(policy)
+    return (full - cached) // forecasts
 
 
 def _plans(measured: _Measured, search: Search) -> list[Plan]:
