@@ -123,12 +123,8 @@ def outside_share(pipe: Any, predictor: Any, batch: int) -> dict[str, Any]:
     guidance = torch.full((batch,), 3000.0)
     times = sigmas(STEPS, pipe.scheduler.config.shift)
     timesteps = (1000 * times[:-1]).tolist()
-
-    def call(timestep: float) -> Any:
-        given = {"timestep": torch.full((batch,), timestep), "guidance": guidance}
-        return host(hidden_states=x, return_dict=False, **given, **cond)
-
-    run = [partial(call, timestep) for timestep in timesteps]
+    given = {"hidden_states": x, "guidance": guidance, "return_dict": False, **cond}
+    run = [partial(host, timestep=torch.full((batch,), timestep), **given) for timestep in timesteps]
     with second.attach(host):
         with disca.attach(host, disca.disca(predictor, full_steps=(0,)), timesteps=timesteps):
             whole, own = split(run, [predictor, *parts])

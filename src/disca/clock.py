@@ -8,7 +8,6 @@ at the tensor only where there is nothing else to look at.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -21,10 +20,10 @@ _NO_INDEX = object()
 
 
 class Clock(Protocol):
-    """Tells the moment of a call. Two runs are told apart by ``run``, an object that is another one for each."""
+    """Tells the moment of a call. Two runs are told apart by ``run`` of the last one, an object that is another one for
+    each."""
 
-    @property
-    def run(self) -> object: ...
+    run: object
 
     def moment(self, timestep: Any) -> Moment:
         """The moment of a call (without a branch, which a clock cannot know), given the host's timestep argument."""
@@ -34,26 +33,29 @@ class Clock(Protocol):
 class SchedulerClock:
     """The clock of a pipeline: step, t and r as its scheduler has them.
 
-    ``scheduler`` hands out the scheduler of the moment, since pipelines may be given another one. ``ascends`` is for
-    hosts that count from noise upward (``Adapter.time_ascends``), whose schedulers do so too.
+    ``scheduler`` hands out the scheduler of the moment, since pipelines may be given another one; ``check`` sees it as
+    a run begins, and may refuse it. ``ascends`` is for hosts that count from noise upward (``Adapter.time_ascends``),
+    whose schedulers do so too.
     """
 
-    def __init__(self, scheduler: Callable[[], Any], *, ascends: bool = False) -> None:
+    def __init__(
+        self, scheduler: Callable[[], Any], *, ascends: bool = False, check: Callable[[Any], Any] | None = None
+    ) -> None:
         self._scheduler = scheduler
         self._ascends = ascends
-        self._run: object = None
+        self._check = check
+        self.run: object = None  # schedulers make their timesteps anew for each run
         self._moments: list[Moment] = []
-
-    @property
-    def run(self) -> object:
-        """Schedulers make their timesteps anew for each run."""
-        return self._scheduler().timesteps
+        self._timesteps: _Timesteps | None = None
 
     def moment(self, timestep: Any = None) -> Moment:
         scheduler = self._scheduler()
-        if scheduler.timesteps is not self._run:
+        if scheduler.timesteps is not self.run:
+            if self._check is not None:
+                self._check(scheduler)
             times = _scheduler_times(scheduler, self._ascends)
-            self._run, self._moments = scheduler.timesteps, [_moment(step, times) for step in range(len(times) - 1)]
+            self.run, self._moments = scheduler.timesteps, _moments(times)
+            self._timesteps = None
         step = self._step(scheduler, timestep)
         if step >= len(self._moments):
             raise ValueError(
@@ -65,7 +67,9 @@ class SchedulerClock:
     def _step(self, scheduler: Any, timestep: Any) -> int:
         index: Any = getattr(scheduler, "step_index", _NO_INDEX)
         if index is _NO_INDEX:
-            return _match(timestep, tuple(torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()))
+            if self._timesteps is None:
+                self._timesteps = _Timesteps(torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist())
+            return self._timesteps.index(timestep)
         if index is not None:
             return int(index)
         return int(getattr(scheduler, "begin_index", None) or 0)  # no step() yet: the run is at its beginning
@@ -83,18 +87,15 @@ class TimestepClock:
     """
 
     def __init__(self, timesteps: Sequence[float] | Tensor, *, scale: float = 1000.0, ascends: bool = False) -> None:
-        self._timesteps = tuple(torch.as_tensor(timesteps, dtype=torch.float64).flatten().tolist())
-        _check_timesteps(self._timesteps, scale, ascends)
-        times = [value / scale for value in self._timesteps]
-        self._times = [*([1 - time for time in times] if ascends else times), 0.0]
-
-    @property
-    def run(self) -> object:
-        """A bare transformer does not say where a run begins; a step that goes back does."""
-        return self
+        values = torch.as_tensor(timesteps, dtype=torch.float64).flatten().tolist()
+        _check_timesteps(values, scale, ascends)
+        times = [value / scale for value in values]
+        self._moments = _moments([*([1 - time for time in times] if ascends else times), 0.0])
+        self._timesteps = _Timesteps(values)
+        self.run: object = None  # a bare transformer does not say where a run begins; a step that goes back does
 
     def moment(self, timestep: Any) -> Moment:
-        return _moment(_match(timestep, self._timesteps), self._times)
+        return self._moments[self._timesteps.index(timestep)]
 
 
 def clock_for(
@@ -119,8 +120,8 @@ def clock_for(
     return TimestepClock(timesteps, scale=scale, ascends=ascends)
 
 
-def _moment(step: int, times: Sequence[float]) -> Moment:
-    return Moment(step=step, steps=len(times) - 1, t=times[step], r=times[step + 1])
+def _moments(times: Sequence[float]) -> list[Moment]:
+    return [Moment(step=step, steps=len(times) - 1, t=t, r=r) for step, (t, r) in enumerate(pairwise(times))]
 
 
 def _scheduler_times(scheduler: Any, ascends: bool) -> list[float]:
@@ -133,28 +134,43 @@ def _scheduler_times(scheduler: Any, ascends: bool) -> list[float]:
     return [*([1 - time for time in times] if ascends else times), 0.0]
 
 
-def _match(timestep: Any, values: tuple[float, ...]) -> int:
-    """Index of the host's timestep argument among ``values``, compared in the dtype in which the host receives it."""
-    given = torch.as_tensor(timestep)
-    dtype = given.dtype if given.is_floating_point() else torch.float64
-    # One value per sample, or per token: clean tokens are at 0.
-    value = float(given if given.numel() == 1 else given.max())
-    found = [step for step, (low, high) in enumerate(_around(values, dtype)) if low <= value <= high]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(
-            f"Timestep {value:g} is that of steps {found}, which are one in {dtype}. Call the transformer with its "
-            "timestep in float32."
-        )
-    raise ValueError(f"Timestep {value:g} is none of the timesteps of this run: {', '.join(f'{v:g}' for v in values)}.")
+class _Timesteps:
+    """The timesteps of a run, among which a call is found."""
 
+    def __init__(self, values: Sequence[float]) -> None:
+        self._values = values
+        self._steps: dict[torch.dtype, dict[float, int]] = {}
 
-@lru_cache(maxsize=64)
-def _around(values: tuple[float, ...], dtype: torch.dtype) -> list[tuple[float, float]]:
-    """Between what a value lies that is one of ``values`` in that dtype."""
-    rounded = torch.tensor(values, dtype=torch.float64).to(dtype).tolist()
-    return [(value - 1e-6 * max(1.0, abs(value)), value + 1e-6 * max(1.0, abs(value))) for value in rounded]
+    def index(self, timestep: Any) -> int:
+        """Which of them the host's timestep argument is, compared in the dtype in which the host receives it."""
+        given = timestep if isinstance(timestep, Tensor) else torch.as_tensor(timestep)
+        value, dtype = given.tolist() if given.ndim < 2 else given.max().item(), given.dtype
+        if isinstance(value, list):  # one value per sample, or per token: clean tokens are at 0
+            value = max(value)
+        steps = self._steps.get(dtype)
+        if steps is None:
+            rounded = self._in(dtype)
+            steps = {one: step for step, one in enumerate(rounded)} if len(set(rounded)) == len(rounded) else {}
+            self._steps[dtype] = steps
+        step = steps.get(value)
+        return self._near(value, dtype) if step is None else step
+
+    def _near(self, value: float, dtype: torch.dtype) -> int:
+        """Where it is not exactly one of them, or some are one in that dtype."""
+        near = [step for step, one in enumerate(self._in(dtype)) if abs(value - one) <= 1e-6 * max(1.0, abs(one))]
+        if len(near) == 1:
+            return near[0]
+        if near:
+            raise ValueError(
+                f"Timestep {value:g} is that of steps {near}, which are one in {dtype}. Call the transformer with its "
+                "timestep in float32."
+            )
+        listed = ", ".join(f"{v:g}" for v in self._values)
+        raise ValueError(f"Timestep {value:g} is none of the timesteps of this run: {listed}.")
+
+    def _in(self, dtype: torch.dtype) -> list[float]:
+        exact = torch.tensor(self._values, dtype=torch.float64)
+        return (exact.to(dtype) if dtype.is_floating_point else exact).tolist()
 
 
 def _check_timesteps(values: Sequence[float], scale: float, ascends: bool) -> None:

@@ -7,8 +7,9 @@ converted by their adapter, and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,8 +17,7 @@ Features = tuple[Tensor, ...]
 """``(hidden,)`` or ``(hidden, context)``, each ``[batch, tokens, width]``; always in this order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Moment:
+class Moment(NamedTuple):
     """One denoising step as one branch of the sampler sees it."""
 
     step: int
@@ -34,16 +34,15 @@ class Moment:
     """Frames, rows and columns of the video tokens; None where the host does not say."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A site about to be evaluated."""
 
     inputs: Features
     compute: Callable[..., Features]
     """``compute(*inputs)`` runs the site as the host would have."""
-    conditioning: Mapping[str, Any] = field(default_factory=dict)
+    conditioning: Mapping[str, Any] = MappingProxyType({})
     """What the host's blocks receive beside the features (modulation, mask, rotary embedding), by parameter name."""
-    signals: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    signals: Mapping[str, Callable[[], Any]] = MappingProxyType({})
     """What else can be read here, by name; computed when it is read."""
     depth: float = 0.0
     """Where in the trunk the site is, from 0 (first block) to 1 (last)."""
@@ -73,8 +72,7 @@ class Wants:
     """Whether it is given a :class:`History`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class History:
+class History(NamedTuple):
     """The full steps behind a forecast. Times are numbers, or ``[batch]`` where samples differ."""
 
     t: float | Tensor

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook, StateManager
 from torch import nn
+from torch.compiler import is_dynamo_compiling
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +26,7 @@ def untraced(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def either(*args: P.args, **kwargs: P.kwargs) -> T:
-        return disabled(*args, **kwargs) if torch.compiler.is_compiling() else function(*args, **kwargs)
+        return disabled(*args, **kwargs) if is_dynamo_compiling() else function(*args, **kwargs)
 
     return either
 
@@ -158,7 +159,7 @@ class Watch(ModelHook):
 
     @untraced
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        placed = dict(zip(self.names, args, strict=False))
+        placed = dict(zip(self.names, args, strict=False)) if args else {}
         given = self.observer.before({**placed, **kwargs} if placed else kwargs, self.branch.name)
         if not given:
             return args, kwargs
@@ -204,16 +205,15 @@ class Splits:
             name, hook = self.hooks.popitem()
             registry.register_hook(hook, name)
 
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The block's arguments, as this rank is to see them.
-
-        Raises:
-            RuntimeError: the block was told to split after the hooks were lifted.
-        """
+    def check(self) -> None:
+        """Raise RuntimeError where the block was told to split after the hooks were lifted."""
         if splits_of(self.block):
             raise RuntimeError(
                 "Context parallelism was enabled while a policy is attached. Enable it before attaching."
             )
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The block's arguments, as this rank is to see them."""
         for hook in reversed(self.hooks.values()):
             args, kwargs = hook.pre_forward(self.block, *args, **kwargs)
         return args, kwargs
@@ -265,13 +265,23 @@ class HeldStack(nn.ModuleList):
     def __init__(self, blocks: Iterable[nn.Module] = ()) -> None:
         super().__init__(blocks)
         self.stand_ins: list[Mapping[int, Callable[..., Any] | None]] = []
+        self.all_held: list[Callable[..., Any]] | None = None
         self.original: tuple[nn.ModuleList, ...] = ()  # in a tuple, so that it is no child
 
     def __iter__(self) -> Iterator[Any]:
+        if self.all_held is not None:
+            return iter(self.all_held)
         runs: dict[int, Any] = dict(enumerate(self._modules.values()))
         for stand_ins in self.stand_ins:
             runs |= stand_ins
-        return iter([block for block in runs.values() if block is not None])
+        return iter([run for run in runs.values() if run is not None])
+
+    def settle(self) -> None:
+        """Others stand in from here on."""
+        held = {index: run for stand_ins in self.stand_ins for index, run in stand_ins.items()}
+        in_order = [held[index] for index in sorted(held)]
+        everything = len(held) == len(self._modules)
+        self.all_held = [run for run in in_order if run is not None] if everything else None
 
 
 def hold(host: nn.Module, stack: str, stand_ins: Mapping[int, Callable[..., Any] | None]) -> None:
@@ -290,12 +300,13 @@ def hold(host: nn.Module, stack: str, stand_ins: Mapping[int, Callable[..., Any]
             "or by another rule of the policy."
         )
     held.stand_ins.append(stand_ins)
+    held.settle()
 
 
 def _held(original: nn.ModuleList) -> HeldStack:
     held = HeldStack.__new__(HeldStack)
     # Its blocks are shared, so that one replaced while held stays replaced.
-    vars(held).update(vars(original), stand_ins=[], original=(original,))
+    vars(held).update(vars(original), stand_ins=[], all_held=None, original=(original,))
     return held
 
 
@@ -305,6 +316,7 @@ def let_go(host: nn.Module, stack: str) -> None:
     if not isinstance(held, HeldStack):
         return
     held.stand_ins.pop()
+    held.settle()
     if not held.stand_ins:
         (original,) = held.original
         original.training = held.training

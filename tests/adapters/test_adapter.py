@@ -44,19 +44,17 @@ def test_arguments_are_bound_however_they_are_passed(by_keyword: bool) -> None:
     adapter = Adapter(transformer="Mine", stacks=("blocks",))
     args: tuple[Any, ...] = () if by_keyword else ("hidden", "context", "temb", 5)
     kwargs = {"temb": "temb", "encoder_hidden_states": "context", "hidden_states": "hidden"} if by_keyword else {}
-    bound = adapter.bind(Block(), args, kwargs)
-    assert adapter.inputs(bound) == ("hidden", "context")
-    assert adapter.conditioning(bound) == {"temb": "temb"}  # what the block does not name it ignores
+    takes, beside = adapter.takes(Block()), {"temb": "temb"}  # what the block does not name it ignores
+    assert adapter.received(takes, args, kwargs) == (("hidden", "context"), beside)
     args, kwargs = adapter.replace(Block(), args, kwargs, ("H", "C"))
-    assert adapter.inputs(adapter.bind(Block(), args, kwargs)) == ("H", "C")
+    assert adapter.received(takes, args, kwargs) == (("H", "C"), beside)
     assert bool(kwargs) == by_keyword
-    assert adapter.conditioning(adapter.bind(Block(), args, kwargs)) == adapter.conditioning(bound)
 
 
 def test_a_compiled_block_is_bound_like_the_block() -> None:
-    compiled = torch.compile(Block(), backend="eager")
-    bound = Adapter(transformer="Mine", stacks=()).bind(compiled, ("hidden", "context"), {"temb": 1})
-    assert bound == {"hidden_states": "hidden", "encoder_hidden_states": "context", "temb": 1}
+    adapter, compiled = Adapter(transformer="Mine", stacks=()), torch.compile(Block(), backend="eager")
+    received = adapter.received(adapter.takes(compiled), ("hidden", "context"), {"temb": 1})
+    assert received == (("hidden", "context"), {"temb": 1})
 
 
 @pytest.mark.parametrize(

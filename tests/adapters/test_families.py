@@ -33,7 +33,8 @@ def test_blocks_take_and_give_what_the_adapter_says(name: str) -> None:
     adapter, seen = adapter_for(host), []
 
     def look(block: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        seen.append((adapter.inputs(adapter.bind(block, args, kwargs)), adapter.features(output)))
+        features, _ = adapter.received(adapter.takes(block), args, kwargs)
+        seen.append((features, adapter.features(output)))
 
     for block in adapter.blocks(host):
         block.register_forward_hook(look, with_kwargs=True)

@@ -23,25 +23,24 @@ class Heard:
         self.host = family.transformer()
         self.adapter: Adapter = adapter_for(self.host)
         blocks = self.adapter.blocks(self.host)
-        into: dict[str, Any] = {}
-        first: dict[str, Any] = {}
+        into: list[Any] = []
+        first: list[Any] = []
         out: list[Any] = []
         hooks = [
-            blocks[0].register_forward_pre_hook(self._bound(first), with_kwargs=True),
-            blocks[-depth].register_forward_pre_hook(self._bound(into), with_kwargs=True),
+            blocks[0].register_forward_pre_hook(self._received(first), with_kwargs=True),
+            blocks[-depth].register_forward_pre_hook(self._received(into), with_kwargs=True),
             blocks[-1].register_forward_hook(lambda module, args, output: out.append(output)),
         ]
         with torch.no_grad():
             family.call(self.host, family.inputs(self.host, batch=2), 0.75, 0.5)
         for hook in hooks:
             hook.remove()
-        self.into: Features = self.adapter.inputs(into)
-        self.current: Features = self.adapter.inputs(first)
-        self.conditioning = self.adapter.conditioning(first)
+        ((self.into, _),) = into
+        ((self.current, self.conditioning),) = first
         self.cached: Features = self.adapter.features(out[0])
 
-    def _bound(self, found: dict[str, Any]) -> Any:
-        return lambda module, args, kwargs: found.update(self.adapter.bind(module, args, kwargs))
+    def _received(self, found: list[Any]) -> Any:
+        return lambda block, args, kwargs: found.append(self.adapter.received(self.adapter.takes(block), args, kwargs))
 
     def __call__(self, predictor: Predictor) -> Features:
         with torch.no_grad():

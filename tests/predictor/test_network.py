@@ -33,19 +33,19 @@ class Listening:
     """A host's call as its blocks see it: into the first, with what beside, and out of the last."""
 
     def __init__(self, host: nn.Module, inputs: dict[str, Any], t: float = 900.0) -> None:
-        adapter, seen = adapter_for(host), {}
+        adapter, seen, out = adapter_for(host), [], []
         first, last = adapter.blocks(host)[0], adapter.blocks(host)[-1]
         before = first.register_forward_pre_hook(
-            lambda module, args, kwargs: seen.update(adapter.bind(module, args, kwargs)), with_kwargs=True
+            lambda module, args, kwargs: seen.append(adapter.received(adapter.takes(module), args, kwargs)),
+            with_kwargs=True,
         )
-        after = last.register_forward_hook(lambda module, args, output: seen.update(cached=output))
+        after = last.register_forward_hook(lambda module, args, output: out.append(output))
         with torch.no_grad():
             self.velocity = host(timestep=torch.full((len(inputs["hidden_states"]),), t), **inputs)[0]
         before.remove()
         after.remove()
-        self.cached: Features = seen.pop("cached")
-        self.current: Features = adapter.inputs(seen)
-        self.conditioning = adapter.conditioning(seen)
+        (self.cached,) = out
+        ((self.current, self.conditioning),) = seen
 
 
 @pytest.fixture

@@ -94,9 +94,9 @@ class Adapter:
         if len(shape) != 5:
             frames, rows, columns = (arguments.get(name) for name in ("num_frames", "height", "width"))
             return None if frames is None or rows is None or columns is None else (frames, rows, columns)
-        frames = shape[1 if self.frames_before_channels else 2]
-        deep, high, wide = _patches(config)
-        return frames // deep, shape[3] // high, shape[4] // wide
+        patch = config.get("patch_size") or 1  # latents to a token, as one number or along each axis
+        deep, high, wide = (config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
+        return shape[1 if self.frames_before_channels else 2] // deep, shape[3] // high, shape[4] // wide
 
     def widths(self, config: Mapping[str, Any]) -> tuple[int, ...]:
         """Width of the tokens of each stream, by the host's configuration.
@@ -136,19 +136,19 @@ class Adapter:
         """All blocks of the trunk, in the order in which they run; also while a run holds them."""
         return [block for stack in self.stacks for block in getattr(transformer, stack).children()]
 
-    def bind(self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of a block by parameter name. Hosts call their blocks by position or by keyword, and change
-        between the two under gradient checkpointing. What falls into ``*args`` or ``**kwargs`` a block ignores."""
-        names = _places(_forward(block))
-        return {**dict(zip(names, args, strict=False)), **{name: kwargs[name] for name in kwargs if name in names}}
+    def takes(self, block: nn.Module) -> Mapping[str, int]:
+        """Names of a block's parameters, with their places. What falls into ``*args`` or ``**kwargs`` it ignores."""
+        return _places(_forward(block))
 
-    def inputs(self, bound: Mapping[str, Any]) -> Features:
-        """The features among a block's bound arguments."""
-        return tuple(bound[name] for name in self._carriers)
-
-    def conditioning(self, bound: Mapping[str, Any]) -> dict[str, Any]:
-        """A block's bound arguments but its features."""
-        return {name: value for name, value in bound.items() if name not in self._carriers}
+    def received(
+        self, takes: Mapping[str, int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Features, dict[str, Any]]:
+        """The features among the arguments of a block that :meth:`takes` these, and the others by parameter name. Hosts
+        call their blocks by position or by keyword, and change between the two under gradient checkpointing."""
+        bound = dict(zip(takes, args, strict=False))
+        if kwargs:
+            bound.update((name, value) for name, value in kwargs.items() if name in takes)
+        return tuple(map(bound.pop, self._carriers)), bound
 
     def replace(
         self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], features: Features
@@ -192,15 +192,6 @@ class Adapter:
 def stacks_of(transformer: nn.Module) -> tuple[str, ...]:
     """Names of the ModuleLists right inside of a transformer."""
     return tuple(name for name, child in transformer.named_children() if isinstance(child, nn.ModuleList))
-
-
-def _patches(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Latents to a token, along frames, rows and columns."""
-    patch = config.get("patch_size") or 1
-    if isinstance(patch, int):
-        return (config.get("patch_size_t") or 1, patch, patch)
-    frames, rows, columns = patch
-    return (frames, rows, columns)
 
 
 def is_named(parameter: Parameter) -> bool:

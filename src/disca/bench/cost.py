@@ -136,7 +136,8 @@ def _counted_steps(
     first = adapter.blocks(transformer)[0]
 
     def hear(block: nn.Module, args: Any, kwargs: Any) -> None:
-        seen.append(tuple(one.shape[1] for one in adapter.inputs(adapter.bind(block, args, kwargs))))
+        features, _ = adapter.received(adapter.takes(block), args, kwargs)
+        seen.append(tuple(one.shape[1] for one in features))
 
     handle = first.register_forward_pre_hook(hear, with_kwargs=True)
     with attach(transformer, policy, timesteps=timesteps) as run, PeakTensors() as alive:

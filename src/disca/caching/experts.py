@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -64,17 +65,20 @@ class Expert:
 
     def check_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError where a call has what the trunk as one would leave out."""
-        given = [name for name in self.adapter.between_blocks if arguments.get(name) is not None]
-        if given and any(rule.where.holds_blocks for rule in self.policy):
-            raise ValueError(
-                f"The transformer is called with {given[0]}, which it adds between its blocks. It cannot while a "
-                "policy holds all blocks as one. Detach, or sample without it."
-            )
+        for name in self.adapter.between_blocks:
+            if arguments.get(name) is not None and any(rule.where.holds_blocks for rule in self.policy):
+                raise ValueError(
+                    f"The transformer is called with {name}, which it adds between its blocks. It cannot while a "
+                    "policy holds all blocks as one. Detach, or sample without it."
+                )
+
+    @cached_property
+    def _config(self) -> Any:
+        return self.transformer.config
 
     def grid(self, arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:
         """Frames, rows and columns of the video tokens in a call, where the host says."""
-        config: Any = self.transformer.config
-        return self.adapter.grid(config, arguments)
+        return self.adapter.grid(self._config, arguments)
 
     def second_timestep(self, arguments: Mapping[str, Any], now: Callable[[], Moment]) -> dict[str, Tensor]:
         """r by the name of the host's own input for it, where it has one that the call leaves empty. In float32, also
@@ -103,10 +107,9 @@ def clock_of(target: Any, experts: Sequence[Expert], timesteps: Sequence[float] 
     clock = clock_for(target, timesteps, scale=adapter.time_scale, ascends=adapter.time_ascends)
     if not (isinstance(clock, SchedulerClock) and any(expert.is_student for expert in experts)):
         return clock
-    require_euler(target.scheduler, ascends=adapter.time_ascends)
-    return SchedulerClock(
-        lambda: require_euler(target.scheduler, ascends=adapter.time_ascends), ascends=adapter.time_ascends
-    )
+    check = partial(require_euler, ascends=adapter.time_ascends)
+    check(target.scheduler)
+    return SchedulerClock(lambda: target.scheduler, ascends=adapter.time_ascends, check=check)
 
 
 def _transformers(target: Any) -> dict[str, nn.Module]:

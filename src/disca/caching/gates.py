@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor
@@ -120,7 +120,15 @@ class Static(Gate):
         """
 
     def opens(self, memory: Any, moment: Moment, call: Call) -> bool:
-        return _schedule(self, moment.steps).is_full(moment.step)
+        full = self._full.get(moment.steps)
+        if full is None:
+            full = self._full[moment.steps] = frozenset(self.schedule(moment.steps).full_steps)
+        return moment.step in full
+
+    @cached_property
+    def _full(self) -> dict[int, frozenset[int]]:
+        """Full steps by the number of steps, once somebody asked."""
+        return {}
 
     def bounds(self, steps: int) -> tuple[int, int]:
         count = len(self.schedule(steps).full_steps)
@@ -337,8 +345,3 @@ def _warn_of_long_interval(n: int, steps: int) -> None:
             "a shorter interval, or sample with more steps.",
             stacklevel=3,
         )
-
-
-@lru_cache(maxsize=256)
-def _schedule(gate: Static, steps: int) -> Schedule:
-    return gate.schedule(steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ class Learned(Forecast[Past]):
 
     predictor: Callable[..., Features]
 
-    @property
+    @cached_property
     def wants(self) -> Wants:
         """What the network is given."""
         wants: Wants = getattr(self.predictor, "wants", Wants())
@@ -77,11 +78,10 @@ class Learned(Forecast[Past]):
 
     def predict(self, memory: Past, moment: Moment, call: Call) -> Features:
         given = {"current": call.inputs, "cached": memory.features, "conditioning": call.conditioning}
-        if not self.wants.times:
-            return self.predictor(**given)
-        t = self.time(moment)
-        history = History(t=t, gap=memory.t - t, slope=memory.slope, spacing=memory.spacing)
-        return self.predictor(**given, history=history)
+        if self.wants.times:
+            t = self.time(moment)
+            given["history"] = History(t, memory.t - t, memory.slope, memory.spacing)
+        return self.predictor(**given)
 
     def held(self, memory: Past) -> tuple[Tensor, ...]:
         return (*memory.features, *memory.slope)

@@ -15,12 +15,17 @@ Site = tuple[Place, str, str]
 """A site at work: the rule, the branch, and the name of the site."""
 
 
+BEFORE = Moment(step=-1, steps=0, t=1.0, r=1.0)
+"""Before the first call of a run."""
+
+
 @dataclass
 class Progress:
     """Starts fresh with each sampling run."""
 
     run: object = None
-    moment: Moment | None = None
+    now: Moment = BEFORE
+    """The moment of the call under way, or of the last one."""
     expert: str = ""
     """Name of the transformer that was called last."""
     branches: list[str] = field(default_factory=list)
@@ -39,14 +44,14 @@ class Progress:
         self, moment: Moment, expert: str, branch: str | None, grid: tuple[int, int, int] | None = None
     ) -> None:
         """A call of ``expert`` begins; branches without a name are counted within the step."""
-        if self.moment is None or self.moment.step != moment.step:
+        if self.now.step != moment.step:
             self.branches, self.full = [], {}
             if expert != self.expert:  # what another transformer knew is of no use to this one, and soon out of date
                 self.forget()
         branch = str(len(self.branches)) if branch is None else branch
         self.branches.append(branch)
         self.expert, self.decided = expert, {}
-        self.moment = Moment(step=moment.step, steps=moment.steps, t=moment.t, r=moment.r, branch=branch, grid=grid)
+        self.now = Moment(moment.step, moment.steps, moment.t, moment.r, branch, grid)
 
     def forget(self, branch: str | None = None) -> None:
         """Let go of the features of a branch that has taken its last step, or of everything that was remembered."""

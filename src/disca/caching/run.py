@@ -15,7 +15,7 @@ from torch import Tensor
 from disca import hooks
 from disca.caching.experts import HOOK, Expert, Policies, clock_of, experts_of
 from disca.caching.policy import Rule
-from disca.caching.progress import Place, Progress
+from disca.caching.progress import BEFORE, Place, Progress, Site
 from disca.caching.summary import Mark, Summary, mark_now
 from disca.clock import Clock
 from disca.features import Call, Features, Moment
@@ -102,11 +102,10 @@ class Run:
     @property
     def moment(self) -> Moment | None:
         """The moment of the call under way, or of the last one."""
-        return self._progress.moment
+        return None if self._progress.now is BEFORE else self._progress.now
 
     def _now(self) -> Moment:
-        assert self._progress.moment is not None, "the transformer was called while nothing watched"
-        return self._progress.moment
+        return self._progress.now
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -125,9 +124,10 @@ class Run:
         """A site of ``rule`` is about to be evaluated: compute it and learn, or forecast it."""
         if self._aside:
             return call.compute(*call.inputs)
-        moment, progress = self._now(), self._progress
+        progress = self._progress
+        moment = progress.now
         key = (place, moment.branch, site)
-        if not self.is_full(rule, place, site, call):
+        if not self._decided(rule, key, call):
             return rule.how.predict(progress.forecasts[key], moment, call)
         outputs = call.compute(*call.inputs)
         if not rule.when.observes(moment):
@@ -142,30 +142,29 @@ class Run:
     def is_full(self, rule: Rule, place: Place, site: str, call: Call) -> bool:
         """Whether a site is computed in full: what the gate said in this step, and where nothing is known in any
         case."""
-        if self._aside:
-            return True
-        progress = self._progress
-        key = (place, self._now().branch, site)
-        if key not in progress.decided:
-            progress.decided[key] = self._opens(rule, place, call) or key not in progress.forecasts
-            self._partial |= not progress.decided[key]
-        return progress.decided[key]
+        return self._aside or self._decided(rule, (place, self._progress.now.branch, site), call)
 
-    def _opens(self, rule: Rule, place: Place, call: Call) -> bool:
-        """What the gate says, asked once per step."""
+    def _decided(self, rule: Rule, key: Site, call: Call) -> bool:
+        """The same, remembered for the call under way. The gate is asked once per step."""
         progress = self._progress
+        full = progress.decided.get(key)
+        if full is not None:
+            return full
+        place, moment = key[0], progress.now
         if place not in progress.full:
             if place not in progress.gates:
-                _warn_where_made_for_another(rule, self._now())
-            memory = progress.gates.setdefault(place, rule.when.start())
-            progress.full[place] = rule.when.opens(memory, self._now(), call)
-        return progress.full[place]
+                _warn_where_made_for_another(rule, moment)
+                progress.gates[place] = rule.when.start()
+            progress.full[place] = rule.when.opens(progress.gates[place], moment, call)
+        full = progress.decided[key] = progress.full[place] or key not in progress.forecasts
+        self._partial |= not full
+        return full
 
     def part(self, rule: Rule, place: Place, site: str, name: str, call: Call) -> Features:
         """Something that runs only for a site is about to be evaluated, ahead of it."""
         if self._aside:
             return call.compute(*call.inputs)
-        full, moment = self.is_full(rule, place, site, call), self._now()
+        full, moment = self.is_full(rule, place, site, call), self._progress.now
         memory = self._progress.forecasts.setdefault((place, moment.branch, site), rule.how.start())
         if not full:
             return rule.how.predict_part(memory, moment, name, call)
@@ -176,7 +175,7 @@ class Run:
     def check(self, rule: Rule, place: Place, drafted: Features, exact: Callable[[], Features], ranks: Any) -> None:
         """The last block gave ``drafted``: let the gate compare, where there were forecasts and it wants to. Where it
         decides about this very step, the first branch decides for all."""
-        progress, moment = self._progress, self._now()
+        progress, moment = self._progress, self._progress.now
         memory = progress.gates.get(place)
         later = "same_step" in rule.reads and moment.branch != progress.branches[0]
         if self._aside or later or progress.full.get(place, True) or not rule.when.wants_check(memory, moment):
@@ -195,23 +194,25 @@ class Run:
 
     def before(self, expert: Expert, arguments: Mapping[str, Any], branch: str | None) -> Mapping[str, Any]:
         """A call of a transformer begins; gives what it is to receive besides."""
-        expert.check_arguments(arguments)
+        adapter = expert.adapter
+        if adapter.between_blocks:
+            expert.check_arguments(arguments)
         if not self._aside:
-            moment = self._clock.moment(arguments[expert.adapter.timestep])
+            moment = self._clock.moment(arguments[adapter.timestep])
             if self._begins(moment, branch):
                 self.restart()
             self._progress.step_to(moment, expert.name, branch, expert.grid(arguments))
             self._progress.run = self._clock.run
             self._under_way, self._partial, self._rejected = True, False, False
-            self._mark = mark_now(arguments[expert.adapter.latents].device)
-        return expert.second_timestep(arguments, self._now)
+            self._mark = mark_now(arguments[adapter.latents])
+        return expert.second_timestep(arguments, self._now) if adapter.second_timestep else {}
 
     def after(self) -> None:
         """The call is done. After the last step nothing needs to be remembered."""
         if self._aside:
             return
         self._under_way = False
-        progress, moment = self._progress, self._now()
+        progress, moment = self._progress, self._progress.now
         progress.ledger.enter(moment, self._mark, full=not self._partial)
         if self._learned:
             progress.ledger.bytes_held = max(progress.ledger.bytes_held, self.bytes_held())
@@ -234,8 +235,8 @@ class Run:
     def _begins(self, moment: Moment, branch: str | None) -> bool:
         """Whether a call is the first of a sampling run: the scheduler was set anew, the last call did not end, the
         step went back, or a branch comes a second time in a step."""
-        last = self._progress.moment
-        if last is None or self._under_way or self._clock.run is not self._progress.run:
+        last = self._progress.now
+        if last is BEFORE or self._under_way or self._clock.run is not self._progress.run:
             return True
         return moment.step < last.step or (moment.step == last.step and branch in self._progress.branches)
 
@@ -274,6 +275,9 @@ class _Visitor:
 
     def __call__(self, site: str, call: Call) -> Features:
         return self.run.visit(self.rule, self.place, site, call)
+
+    def at(self, site: str) -> Callable[[Call], Features]:
+        return partial(self.run.visit, self.rule, self.place, site)
 
     def is_full(self, site: str, call: Call) -> bool:
         return self.run.is_full(self.rule, self.place, site, call)

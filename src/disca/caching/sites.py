@@ -34,6 +34,10 @@ class Visit(Protocol):
         """A site is about to be evaluated."""
         ...
 
+    def at(self, site: str) -> Callable[[Call], Features]:
+        """The same of one site, without a detour."""
+        ...
+
     def is_full(self, site: str, call: Call) -> bool:
         """Whether the site is computed in full in this step."""
         ...
@@ -90,7 +94,7 @@ class Span(Where):
         tail = next((name for name in TAILS if name in visit.reads), "")
         if TAILS.get(tail, 0) > stop - start:
             raise ValueError(f"{self} of {adapter.transformer} has {stop - start} blocks; its forecast reads {tail}.")
-        blocks = _Blocks(host, adapter, places[begin:stop], partial(visit, site), start - begin, tail)
+        blocks = _Blocks(host, adapter, places[begin:stop], visit.at(site), start - begin, tail, visit.reads)
         if "time_embedding" in visit.reads:
             blocks.time = TimeEmbedding.of(host, adapter)
             undo.callback(hooks.hear_output(blocks.time.module, blocks.time.hear))
@@ -125,16 +129,17 @@ class _Blocks:
         visit: Callable[[Call], Features],
         before: int = 0,
         tail: str = "",
+        reads: frozenset[str] = frozenset(),
     ) -> None:
         self._host, self._adapter, self._places, self._visit = host, adapter, places, visit
         self._stacks = {name: hooks.original(host, name) for name in dict.fromkeys(name for name, _ in places)}
         self._before = self._runs(places[:before])  # blocks that run in any case, ahead of the site
         end = len(places) - TAILS.get(tail, 0)
         self._site, self._tail = self._runs(places[before:end]), self._runs(places[end:])
-        self._tail_signal = tail
-        self._first = self._block(0)  # for its signature, which a block that takes its place shares
-        self._splits = hooks.Splits(self._first)
-        self._ranks = hooks.ranks_of(self._first)
+        self._tail_signal, self._reads = tail, reads - {tail}
+        self._takes = adapter.takes(self._block(0))  # as does a block that takes its place
+        self._splits = hooks.Splits(self._block(0))
+        self._ranks = hooks.ranks_of(self._block(0))
         self.time: TimeEmbedding | None = None
 
     def _runs(self, places: Sequence[tuple[str, int]]) -> list[tuple[nn.ModuleList, slice]]:
@@ -165,23 +170,26 @@ class _Blocks:
     @hooks.untraced  # a decision is no tensor operation; the blocks have their own compiled forwards
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         adapter = self._adapter
-        args, kwargs = self._splits(args, kwargs)
-        bound = adapter.bind(self._first, args, kwargs)
-        entering = adapter.inputs(bound)
+        if self._splits.hooks:
+            args, kwargs = self._splits(args, kwargs)
+        entering, conditioning = adapter.received(self._takes, args, kwargs)
+        inputs = self._run(self._before, args, kwargs, *entering) if self._before else entering
         kept: list[Features] = []
-        call = Call(
-            self._run(self._before, args, kwargs, *entering),
-            partial(self._compute, kept, args, kwargs),
-            adapter.conditioning(bound),
-            {
-                "entering": lambda: entering,
-                "modulated": lambda: modulated_input(self._block(0), self._layers, args, kwargs),
-                "time_embedding": lambda: self.time.now if self.time else None,
-                **({self._tail_signal: lambda: kept[-1]} if self._tail_signal else {}),
-            },
-            ranks=self._ranks,
-        )
-        return adapter.returned(self._visit(call))
+        signals = self._signals(entering, args, kwargs) if self._reads else {}
+        if self._tail:
+            signals[self._tail_signal] = partial(kept.__getitem__, -1)
+        compute = partial(self._compute, kept, args, kwargs)
+        return adapter.returned(self._visit(Call(inputs, compute, conditioning, signals, 0.0, self._ranks)))
+
+    def _signals(
+        self, entering: Features, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Callable[[], Any]]:
+        """What can be read before a call, by name."""
+        return {
+            "entering": lambda: entering,
+            "modulated": lambda: modulated_input(self._block(0), self._layers, args, kwargs),
+            "time_embedding": lambda: self.time.now if self.time else None,
+        }
 
     @property
     def _layers(self) -> tuple[str, ...]:
@@ -193,6 +201,7 @@ class _Blocks:
         self, kept: list[Features], args: tuple[Any, ...], kwargs: Mapping[str, Any], *features: Any
     ) -> Features:
         """All blocks of the site; what enters its tail is ``kept``."""
+        self._splits.check()
         entering = self._run(self._site, args, kwargs, *features)
         if self._tail:
             kept[:] = [entering]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from disca.features import Moment
 
@@ -79,33 +80,12 @@ def _seconds(seconds: float, count: int) -> str:
 
 
 Mark = float | torch.cuda.Event
-"""When a call began."""
+"""An instant: seconds, or on CUDA an event in the stream, so that nothing waits."""
 
 
-def mark_now(device: torch.device) -> Mark:
-    """Now, on a device."""
-    return time.perf_counter() if device.type != "cuda" else _event(device)
-
-
-class Stopwatch:
-    """Adds up seconds without waiting: on CUDA it leaves events in the stream, and reads them when asked."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-
-    def stop(self, mark: Mark) -> None:
-        """Add what passed since the mark."""
-        if isinstance(mark, float):
-            self._seconds += time.perf_counter() - mark
-        else:
-            self._events.append((mark, _event(mark.device)))
-
-    @property
-    def seconds(self) -> float:
-        for _, end in self._events:
-            end.synchronize()
-        return self._seconds + sum(start.elapsed_time(end) for start, end in self._events) / 1000
+def mark_now(tensor: Tensor) -> Mark:
+    """Now, on the device of a tensor."""
+    return _event(tensor.device) if tensor.is_cuda else time.perf_counter()
 
 
 def _event(device: torch.device) -> torch.cuda.Event:
@@ -114,31 +94,42 @@ def _event(device: torch.device) -> torch.cuda.Event:
     return event
 
 
+def _between(begin: Mark, end: Mark) -> float:
+    """Seconds; on CUDA they are waited for here."""
+    if isinstance(begin, float):
+        assert isinstance(end, float)
+        return end - begin
+    assert not isinstance(end, float)
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
+
+
 @dataclass
 class Ledger:
     """Collects what a run does."""
 
-    full: dict[str, list[int]] = field(default_factory=dict)
-    forecast: dict[str, list[int]] = field(default_factory=dict)
-    watches: dict[bool, Stopwatch] = field(default_factory=lambda: {True: Stopwatch(), False: Stopwatch()})
+    calls: list[tuple[Moment, bool, Mark, Mark]] = field(default_factory=list)
+    """The steps that branches took: whether in full, from when until when."""
     bytes_held: int = 0
 
-    def enter(self, moment: Moment, mark: Mark, *, full: bool) -> None:
+    def enter(self, moment: Moment, begin: Mark, *, full: bool) -> None:
         """The call is done: a branch took a step."""
-        self.watches[full].stop(mark)
-        steps = (self.full if full else self.forecast).setdefault(moment.branch, [])
-        steps.append(moment.step)
+        end = time.perf_counter() if isinstance(begin, float) else _event(begin.device)
+        self.calls.append((moment, full, begin, end))
 
     def summary(self) -> Summary:
         """All of it, as a value."""
-        names = sorted({*self.full, *self.forecast})
-        steps = {
-            name: Steps(full=tuple(self.full.get(name, ())), forecast=tuple(self.forecast.get(name, ())))
-            for name in names
-        }
+        names = sorted({moment.branch for moment, *_ in self.calls})
+        steps = {name: Steps(full=self._steps(name, True), forecast=self._steps(name, False)) for name in names}
         return Summary(
             branches=steps,
-            seconds_full=self.watches[True].seconds,
-            seconds_forecast=self.watches[False].seconds,
+            seconds_full=self._seconds(True),
+            seconds_forecast=self._seconds(False),
             bytes_held=self.bytes_held,
         )
+
+    def _steps(self, branch: str, kind: bool) -> tuple[int, ...]:
+        return tuple(moment.step for moment, full, *_ in self.calls if (moment.branch, full) == (branch, kind))
+
+    def _seconds(self, kind: bool) -> float:
+        return sum((_between(begin, end) for _, full, begin, end in self.calls if full == kind), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -121,8 +122,10 @@ class SecondTime(Companion):
 
     def _is_clean(self, sinusoid: Tensor) -> Tensor:
         """Which of the sinusoids are of the time 0, where no step begins."""
-        zero = torch.full((1,), float(self.config.time_ascends), device=sinusoid.device)
-        return (sinusoid == self._sinusoid(zero).to(sinusoid)).all(-1)
+        if not self.config.time_ascends:
+            return ~sinusoid[..., sinusoid.shape[-1] // 2 :].any(-1)  # the sines: all are 0 there, and nowhere else
+        data = torch.ones(1, device=sinusoid.device)
+        return (sinusoid == self._sinusoid(data).to(sinusoid)).all(-1)
 
     def install(self, transformer: nn.Module) -> None:
         """Give the transformer its second time until :meth:`remove`; calls of it then go inside :meth:`at`.
@@ -219,7 +222,8 @@ class SecondTime(Companion):
 
     def _scheduled(self, pipe: Any) -> AbstractContextManager[None]:
         ascends = self.config.time_ascends
-        clock = SchedulerClock(lambda: require_euler(pipe.scheduler, ascends=ascends), ascends=ascends)
+        check = partial(require_euler, ascends=ascends)
+        clock = SchedulerClock(lambda: pipe.scheduler, ascends=ascends, check=check)
         return self.told_by(clock.moment)
 
     @contextmanager
@@ -273,6 +277,8 @@ def _embedder(transformer: nn.Module) -> Any:
 
 def _spread(time: Tensor, rows: Tensor) -> Tensor:
     """Times ``[batch]`` or ``[1]``, shaped like ``rows``: ``[batch]``, ``[batch tokens]`` or ``[batch, tokens]``."""
+    if time.numel() == 1:
+        return time.expand(rows.shape)
     return time.repeat_interleave(rows.numel() // time.numel()).view(rows.shape)
 
 
