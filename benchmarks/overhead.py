@@ -1,10 +1,11 @@
 """What attaching costs: `python benchmarks/overhead.py`. About a minute; leave the machine alone meanwhile.
 
 Writes benchmarks/records/overhead.json: the seconds of a run with every step full through `disca.attach` over those of
-the plain run, and `outside`, the share of a forecast step spent neither in the predictor nor in the host's embedders
-and final layer. The second time of the lab's student is one of the embedders: it works inside the host's own. Of that
-share, `host` is what the host spends by itself on masks, shapes and calls: what its embedders and final layer leave
-where no block runs and no policy is attached. Medians; runs that are compared take turns.
+the plain run, and `outside`, the share of a forecast step (the transformer's call, in a run of the pipeline) spent
+neither in the predictor nor in the host's embedders and final layer. The second time of the lab's student is one of
+the embedders: it works inside the host's own. Of that share, `host` is what the host spends by itself on masks, shapes
+and calls: what its embedders and final layer leave where no block runs and no policy is attached. Runs that are
+compared take turns; all are medians over such pairs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,19 @@ from torch import nn
 import disca
 from disca import hooks
 from disca.files import write_text_atomic
-from disca.flow.path import sigmas
 from disca.lab import weights
 from disca.lab.words import EXAMPLE
 from disca.provenance import command_line, hardware, now, versions
 
 FILE = Path(__file__).parent / "records" / "overhead.json"
-PAIRS, STEPS = 40, 8
+PAIRS, STEPS = 100, 8
 BATCHES = (1, 8)
 STACKS = ("transformer_blocks", "single_transformer_blocks")
+
+
+def sample(pipe: Any, batch: int = 1) -> None:
+    """A sampling run, up to its latents."""
+    pipe([EXAMPLE] * batch, num_inference_steps=STEPS, generator=torch.Generator().manual_seed(0), output_type="latent")
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -47,11 +51,11 @@ def full_over_plain(pipe: Any) -> list[float]:
     """Ratios of pairs of runs, the order of which alternates."""
 
     def plain() -> None:
-        pipe(EXAMPLE, num_inference_steps=STEPS, generator=torch.Generator().manual_seed(0), output_type="latent")
+        sample(pipe)
 
     def attached() -> None:
         with disca.attach(pipe):
-            plain()
+            sample(pipe)
 
     for work in (plain, attached):
         work()
@@ -94,47 +98,36 @@ def without_blocks(host: Any) -> Iterator[None]:
             hooks.let_go(host, stack)
 
 
-def split(run: Sequence[Callable[[], Any]], parts: Sequence[nn.Module]) -> tuple[list[float], list[float]]:
-    """Seconds of the calls of a sampling run but the first, and of ``parts`` within these calls. They are measured in
-    runs that take turns, since listening takes time too."""
-    whole, own = [], []
+def split(pipe: Any, batch: int, parts: Sequence[nn.Module], first: int) -> list[tuple[float, float]]:
+    """Seconds of a call of the host, and of ``parts`` within it, over the calls of a sampling run but the first, in
+    which ``first`` parts run. Measured in pairs of runs, since listening takes time too."""
+    pairs = []
     for _ in range(PAIRS):
-        run[0]()
-        whole += [seconds(call) for call in run[1:]]
-        run[0]()
-        for call in run[1:]:
-            with heard(parts) as spent:
-                call()
-            own.append(sum(spent))
-    return whole, own
+        with heard([pipe.transformer]) as whole:
+            sample(pipe, batch)
+        with heard(parts) as own:
+            sample(pipe, batch)
+        pairs.append((sum(whole[1:]) / (STEPS - 1), sum(own[first:]) / (STEPS - 1)))
+    return pairs
 
 
-@torch.no_grad()
 def outside_share(pipe: Any, predictor: Any, batch: int) -> dict[str, Any]:
     """What a forecast call of the transformer spends elsewhere than in the predictor and the host's embedders and final
-    layer, and what the host by itself does, as shares of the call. A run takes each of its steps once: a repeated
-    timestep would be another branch, full at first."""
-    host, second = pipe.transformer, pipe.second_time
+    layer, and what the host by itself does, as shares of the call."""
+    host = pipe.transformer
     parts = [module for name, module in host.named_children() if name not in STACKS]
-    cond = pipe.encode_prompt([EXAMPLE] * batch)
-    x = torch.randn(
-        batch, host.config.in_channels, *pipe.codec.latent_shape, generator=torch.Generator().manual_seed(0)
-    )
-    guidance = torch.full((batch,), 3000.0)
-    times = sigmas(STEPS, pipe.scheduler.config.shift)
-    timesteps = (1000 * times[:-1]).tolist()
-    given = {"hidden_states": x, "guidance": guidance, "return_dict": False, **cond}
-    run = [partial(host, timestep=torch.full((batch,), timestep), **given) for timestep in timesteps]
-    with second.attach(host):
-        with disca.attach(host, disca.disca(predictor, full_steps=(0,)), timesteps=timesteps):
-            whole, own = split(run, [predictor, *parts])
-        with second.at(times[:1], times[1:2]), without_blocks(host):
-            bare = split(run, parts)
-    medians = [statistics.median(one) for one in (whole, own, *bare)]
+    with disca.attach(pipe, disca.disca(predictor, full_steps=(0,))):
+        sample(pipe, batch)
+        forecast = split(pipe, batch, [predictor, *parts], len(parts))
+    with without_blocks(host):
+        bare = split(pipe, batch, parts, len(parts))
+    call = statistics.median(whole for whole, _ in forecast)
+    outside = [1 - own / whole for whole, own in forecast]
     return {
-        "outside": 1 - medians[1] / medians[0],
-        "host": (medians[2] - medians[3]) / medians[0],
-        "seconds": {"call": whole, "parts": own, "host_call": bare[0], "host_parts": bare[1]},
+        "outside": statistics.median(outside),
+        "host": statistics.median(whole - own for whole, own in bare) / call,
+        "seconds": call,
+        "pairs": outside,
     }
 
 

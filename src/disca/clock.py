@@ -30,6 +30,46 @@ class Clock(Protocol):
         ...
 
 
+class _ByTimestep:
+    """Moments that are known by the timesteps of their calls."""
+
+    def __init__(self, timesteps: Sequence[float], moments: Sequence[Moment]) -> None:
+        self._timesteps, self._moments = timesteps, moments
+        self._found: dict[torch.dtype, dict[float, Moment]] = {}
+
+    def moment(self, timestep: Any) -> Moment:
+        """That of the host's timestep argument, compared in the dtype in which the host receives it."""
+        given = timestep if isinstance(timestep, Tensor) else torch.as_tensor(timestep)
+        value, dtype = given.tolist() if given.ndim < 2 else given.max().item(), given.dtype
+        if isinstance(value, list):  # one value per sample, or per token: clean tokens are at 0
+            value = max(value)
+        found = self._found.get(dtype)
+        if found is None:
+            found = self._found[dtype] = self._exact(dtype)
+        return found.get(value) or self._near(value, dtype)
+
+    def _exact(self, dtype: torch.dtype) -> dict[float, Moment]:
+        """By their exact values, where no two are one in that dtype."""
+        rounded = self._rounded(dtype)
+        return dict(zip(rounded, self._moments, strict=True)) if len(set(rounded)) == len(rounded) else {}
+
+    def _near(self, value: float, dtype: torch.dtype) -> Moment:
+        near = [step for step, one in enumerate(self._rounded(dtype)) if abs(value - one) <= 1e-6 * max(1.0, abs(one))]
+        if len(near) == 1:
+            return self._moments[near[0]]
+        if near:
+            raise ValueError(
+                f"Timestep {value:g} is that of steps {near}, which are one in {dtype}. Call the transformer with its "
+                "timestep in float32."
+            )
+        listed = ", ".join(f"{v:g}" for v in self._timesteps)
+        raise ValueError(f"Timestep {value:g} is none of the timesteps of this run: {listed}.")
+
+    def _rounded(self, dtype: torch.dtype) -> list[float]:
+        exact = torch.tensor(self._timesteps, dtype=torch.float64)
+        return (exact.to(dtype) if dtype.is_floating_point else exact).tolist()
+
+
 class SchedulerClock:
     """The clock of a pipeline: step, t and r as its scheduler has them.
 
@@ -46,7 +86,7 @@ class SchedulerClock:
         self._check = check
         self.run: object = None  # schedulers make their timesteps anew for each run
         self._moments: list[Moment] = []
-        self._timesteps: _Timesteps | None = None
+        self._by_timestep: _ByTimestep | None = None
 
     def moment(self, timestep: Any = None) -> Moment:
         scheduler = self._scheduler()
@@ -55,7 +95,7 @@ class SchedulerClock:
                 self._check(scheduler)
             times = _scheduler_times(scheduler, self._ascends)
             self.run, self._moments = scheduler.timesteps, _moments(times)
-            self._timesteps = None
+            self._by_timestep = None
         step = self._step(scheduler, timestep)
         if step >= len(self._moments):
             raise ValueError(
@@ -67,15 +107,16 @@ class SchedulerClock:
     def _step(self, scheduler: Any, timestep: Any) -> int:
         index: Any = getattr(scheduler, "step_index", _NO_INDEX)
         if index is _NO_INDEX:
-            if self._timesteps is None:
-                self._timesteps = _Timesteps(torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist())
-            return self._timesteps.index(timestep)
+            if self._by_timestep is None:
+                values = torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()
+                self._by_timestep = _ByTimestep(values, self._moments)
+            return self._by_timestep.moment(timestep).step
         if index is not None:
             return int(index)
         return int(getattr(scheduler, "begin_index", None) or 0)  # no step() yet: the run is at its beginning
 
 
-class TimestepClock:
+class TimestepClock(_ByTimestep):
     """The clock of a bare transformer: its timesteps, N values in the host's own units, from noise to data.
 
     ``r`` of a step is the next value, and time 0 at the last. A call is matched to its step by its timestep. ``scale``
@@ -90,12 +131,8 @@ class TimestepClock:
         values = torch.as_tensor(timesteps, dtype=torch.float64).flatten().tolist()
         _check_timesteps(values, scale, ascends)
         times = [value / scale for value in values]
-        self._moments = _moments([*([1 - time for time in times] if ascends else times), 0.0])
-        self._timesteps = _Timesteps(values)
+        super().__init__(values, _moments([*([1 - time for time in times] if ascends else times), 0.0]))
         self.run: object = None  # a bare transformer does not say where a run begins; a step that goes back does
-
-    def moment(self, timestep: Any) -> Moment:
-        return self._moments[self._timesteps.index(timestep)]
 
 
 def clock_for(
@@ -132,45 +169,6 @@ def _scheduler_times(scheduler: Any, ascends: bool) -> list[float]:
     timesteps = torch.as_tensor(scheduler.timesteps, dtype=torch.float64).tolist()
     times = [value / scheduler.config.num_train_timesteps for value in timesteps]
     return [*([1 - time for time in times] if ascends else times), 0.0]
-
-
-class _Timesteps:
-    """The timesteps of a run, among which a call is found."""
-
-    def __init__(self, values: Sequence[float]) -> None:
-        self._values = values
-        self._steps: dict[torch.dtype, dict[float, int]] = {}
-
-    def index(self, timestep: Any) -> int:
-        """Which of them the host's timestep argument is, compared in the dtype in which the host receives it."""
-        given = timestep if isinstance(timestep, Tensor) else torch.as_tensor(timestep)
-        value, dtype = given.tolist() if given.ndim < 2 else given.max().item(), given.dtype
-        if isinstance(value, list):  # one value per sample, or per token: clean tokens are at 0
-            value = max(value)
-        steps = self._steps.get(dtype)
-        if steps is None:
-            rounded = self._in(dtype)
-            steps = {one: step for step, one in enumerate(rounded)} if len(set(rounded)) == len(rounded) else {}
-            self._steps[dtype] = steps
-        step = steps.get(value)
-        return self._near(value, dtype) if step is None else step
-
-    def _near(self, value: float, dtype: torch.dtype) -> int:
-        """Where it is not exactly one of them, or some are one in that dtype."""
-        near = [step for step, one in enumerate(self._in(dtype)) if abs(value - one) <= 1e-6 * max(1.0, abs(one))]
-        if len(near) == 1:
-            return near[0]
-        if near:
-            raise ValueError(
-                f"Timestep {value:g} is that of steps {near}, which are one in {dtype}. Call the transformer with its "
-                "timestep in float32."
-            )
-        listed = ", ".join(f"{v:g}" for v in self._values)
-        raise ValueError(f"Timestep {value:g} is none of the timesteps of this run: {listed}.")
-
-    def _in(self, dtype: torch.dtype) -> list[float]:
-        exact = torch.tensor(self._values, dtype=torch.float64)
-        return (exact.to(dtype) if dtype.is_floating_point else exact).tolist()
 
 
 def _check_timesteps(values: Sequence[float], scale: float, ascends: bool) -> None:

@@ -136,19 +136,21 @@ class Adapter:
         """All blocks of the trunk, in the order in which they run; also while a run holds them."""
         return [block for stack in self.stacks for block in getattr(transformer, stack).children()]
 
-    def takes(self, block: nn.Module) -> Mapping[str, int]:
-        """Names of a block's parameters, with their places. What falls into ``*args`` or ``**kwargs`` it ignores."""
-        return _places(_forward(block))
+    def takes(self, block: nn.Module) -> tuple[str, ...]:
+        """Names of a block's parameters. What falls into ``*args`` or ``**kwargs`` it ignores."""
+        return tuple(_places(_forward(block)))
 
     def received(
-        self, takes: Mapping[str, int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, takes: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Features, dict[str, Any]]:
         """The features among the arguments of a block that :meth:`takes` these, and the others by parameter name. Hosts
         call their blocks by position or by keyword, and change between the two under gradient checkpointing."""
-        bound = dict(zip(takes, args, strict=False))
-        if kwargs:
-            bound.update((name, value) for name, value in kwargs.items() if name in takes)
-        return tuple(map(bound.pop, self._carriers)), bound
+        count = len(self._carriers)
+        if takes[:count] == self._carriers and not kwargs:
+            return args[:count], dict(zip(takes[count:], args[count:], strict=False))
+        named = {name: value for name, value in kwargs.items() if name in takes}
+        bound = {**dict(zip(takes, args, strict=False)), **named}
+        return tuple(bound.pop(name) for name in self._carriers), bound
 
     def replace(
         self, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], features: Features

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from disca.caching.summary import Ledger
 from disca.features import Moment
 
@@ -26,6 +28,10 @@ class Progress:
     run: object = None
     now: Moment = BEFORE
     """The moment of the call under way, or of the last one."""
+    shape: torch.Size | None = None
+    """Shape of the latents, and"""
+    grid: tuple[int, int, int] | None = None
+    """how the tokens that are made of them lie."""
     expert: str = ""
     """Name of the transformer that was called last."""
     branches: list[str] = field(default_factory=list)
@@ -40,9 +46,7 @@ class Progress:
     """Memory of the forecasts, by rule, branch and site."""
     ledger: Ledger = field(default_factory=Ledger)
 
-    def step_to(
-        self, moment: Moment, expert: str, branch: str | None, grid: tuple[int, int, int] | None = None
-    ) -> None:
+    def step_to(self, moment: Moment, expert: str, branch: str | None) -> None:
         """A call of ``expert`` begins; branches without a name are counted within the step."""
         if self.now.step != moment.step:
             self.branches, self.full = [], {}
@@ -51,7 +55,7 @@ class Progress:
         branch = str(len(self.branches)) if branch is None else branch
         self.branches.append(branch)
         self.expert, self.decided = expert, {}
-        self.now = Moment(moment.step, moment.steps, moment.t, moment.r, branch, grid)
+        self.now = Moment(moment.step, moment.steps, moment.t, moment.r, branch, self.grid)
 
     def forget(self, branch: str | None = None) -> None:
         """Let go of the features of a branch that has taken its last step, or of everything that was remembered."""

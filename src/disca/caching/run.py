@@ -198,13 +198,16 @@ class Run:
         if adapter.between_blocks:
             expert.check_arguments(arguments)
         if not self._aside:
-            moment = self._clock.moment(arguments[adapter.timestep])
+            moment, latents = self._clock.moment(arguments[adapter.timestep]), arguments[adapter.latents]
             if self._begins(moment, branch):
                 self.restart()
-            self._progress.step_to(moment, expert.name, branch, expert.grid(arguments))
-            self._progress.run = self._clock.run
+            progress = self._progress
+            if progress.shape != latents.shape:
+                progress.shape, progress.grid = latents.shape, expert.grid(arguments)
+            progress.step_to(moment, expert.name, branch)
+            progress.run = self._clock.run
             self._under_way, self._partial, self._rejected = True, False, False
-            self._mark = mark_now(arguments[adapter.latents])
+            self._mark = mark_now(latents)
         return expert.second_timestep(arguments, self._now) if adapter.second_timestep else {}
 
     def after(self) -> None:
