@@ -104,6 +104,20 @@ def test_the_layouts_are_the_published_sums(hunyuan: nn.Module) -> None:
             torch.testing.assert_close(second.join(embedded, sinusoid), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_at_time_0_has_no_second_time(hunyuan: nn.Module, dtype: torch.dtype) -> None:
+    """At 0 only, however near another time is: the interval from there on is none, whatever the step is told."""
+    second = random_second(hunyuan, input="interval")
+    times = torch.tensor([0.0, 1e-6, 1e-3, 0.5, 1.0])
+    sinusoid, embedded = second.sinusoid(1000 * times).to(dtype), torch.zeros(len(times), 32)
+    t, r = torch.tensor([0.75]), torch.tensor([0.5])
+    none, some = second(t * 0, r * 0), second(t, r)
+    assert not torch.allclose(none, some)
+    with second.at(t, r):
+        joined = second.join(embedded, sinusoid)
+    torch.testing.assert_close(joined, torch.cat([none, some.expand(4, -1)]))
+
+
 def test_an_interval_is_all_that_is_read_of_it(hunyuan: nn.Module) -> None:
     second = random_second(hunyuan)
     half = torch.tensor([0.5])
