@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from disca.bench.real_size import Bench, fitted, run
 from disca.bench.subjects import SUBJECTS, jobs
+from disca.errors import unknown
 
 FILE = Path(__file__).parent / "records" / "real_size.jsonl"
 FACTS = ("outcome", "seconds_full", "seconds_forecast", "share_of_bound", "end_to_end")
@@ -30,6 +31,8 @@ class Options:
     """Where the records go, and which ones are there already."""
     models: tuple[str, ...] = tuple(subject.name for subject in SUBJECTS)
     """Which models."""
+    methods: tuple[str, ...] = ()
+    """Which methods, and which of text_encoders and vae; by default all."""
     minutes: float | None = None
     """Begin no measurement after so many."""
     small: bool = False
@@ -45,6 +48,10 @@ def main(options: Options) -> None:
         raise SystemExit("There is no GPU here. Use --small, or read docs/real_size.md for what is derived.")
     console = Console()
     chosen = [subject for subject in SUBJECTS if subject.name in options.models]
+    planned = jobs(chosen, small=options.small, compiled=options.compiled)
+    for name in set(options.methods) - {job.method for job in planned}:
+        raise SystemExit(unknown("method", name, sorted({job.method for job in planned})))
+    planned = [job for job in planned if job.method in (options.methods or (job.method,))]
     bench = Bench(device, torch.bfloat16 if device.type == "cuda" else torch.float32, small=options.small)
     with Progress(console=console) as progress:
         bar = progress.add_task("measuring", total=None)
@@ -54,7 +61,6 @@ def main(options: Options) -> None:
             console.print(record.name, {n: round(v, 4) if isinstance(v, float) else v for n, v in facts.items() if v})
             progress.update(bar, completed=done, total=all)
 
-        planned = jobs(chosen, small=options.small, compiled=options.compiled)
         found = run(options.output, planned, bench, minutes=options.minutes, report=report)
     machine, errors = fitted(found)
     worst = max(errors, key=lambda name: abs(errors[name]))
