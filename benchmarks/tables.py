@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
+from disca.bench.peers import PEERS
+from disca.caching.methods import METHODS
 from disca.records import Record, read
 
 ROOT = Path(__file__).parents[1]
@@ -170,19 +172,33 @@ def by_model(rows: dict[str, Record], last: str, heads: str, cells: Callable[[st
 
 def methods(rows: dict[str, Record]) -> list[str]:
     """What every cache's steps take on the model that most of them were measured on."""
-    own = {name: row for name, row in rows.items() if name.startswith("wan_1.3b/") and row.steps == 6}
-    plain = next(row for name, row in own.items() if name.endswith("/plain")).extra["seconds_full"]
+    model = {name: row for name, row in rows.items() if name.startswith("wan_1.3b/") and row.steps == 6}
+    own = {name.rpartition("/")[2]: row for name, row in model.items()}
+    plain = own["plain"].extra["seconds_full"]
     lines = ["| | full step, s | forecast step, s | of a plain step | more memory, GB |", "|---|--:|--:|--:|--:|"]
-    for name, row in own.items():
-        if (forecast := row.extra.get("seconds_forecast")) is not None:
+    for name in (*METHODS, *PEERS):
+        if name in own and (forecast := own[name].extra.get("seconds_forecast")) is not None:
             lines.append(
-                f"| {name.rpartition('/')[2]} | {row.extra['seconds_full']:.3f} | {forecast:.4f} | "
-                f"{forecast / plain:.1%} | {row.extra['extra_peak_bytes'] / 1e9:.2f} |"
+                f"| {name} | {own[name].extra['seconds_full']:.3f} | {forecast:.4f} | "
+                f"{forecast / plain:.1%} | {own[name].extra['extra_peak_bytes'] / 1e9:.2f} |"
             )
     return lines
 
 
-MEASURED = {"runs": runs, "pixels": pixels, "methods": methods}
+def compiled(rows: dict[str, Record]) -> list[str]:
+    """What compiled blocks make of a step."""
+    heads = "full step, s | of eager | forecast step, s | of eager"
+    lines = [f"| model | clip | | {heads} |", "|---|---|---|--:|--:|--:|--:|"]
+    for name in (name for name in rows if name.endswith("/compiled")):
+        eager, now = rows[name.removesuffix("/compiled")].extra, rows[name].extra
+        cells = []
+        for kind in ("seconds_full", "seconds_forecast"):
+            cells += [f"{now[kind]:.3g}", f"{now[kind] / eager[kind]:.0%}"] if kind in now else ["", ""]
+        lines.append(f"| {' | '.join([*name.split('/')[:-1], *cells])} |")
+    return lines
+
+
+MEASURED = {"runs": runs, "pixels": pixels, "methods": methods, "compiled": compiled}
 
 
 def over_seeds(values: list[float | None], digits: int) -> str:
