@@ -20,10 +20,10 @@ _NO_INDEX = object()
 
 
 class Clock(Protocol):
-    """Tells the moment of a call. Two runs are told apart by ``run`` of the last one, an object that is another one for
-    each."""
+    """Tells the moment of a call."""
 
     run: object
+    """As of the last moment: another object for each sampling run, where the clock can tell them apart."""
 
     def moment(self, timestep: Any) -> Moment:
         """The moment of a call (without a branch, which a clock cannot know), given the host's timestep argument."""
@@ -79,7 +79,7 @@ class SchedulerClock:
     """
 
     def __init__(
-        self, scheduler: Callable[[], Any], *, ascends: bool = False, check: Callable[[Any], Any] | None = None
+        self, scheduler: Callable[[], Any], *, ascends: bool = False, check: Callable[[Any], None] | None = None
     ) -> None:
         self._scheduler = scheduler
         self._ascends = ascends

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -40,9 +39,9 @@ class Call(NamedTuple):
     inputs: Features
     compute: Callable[..., Features]
     """``compute(*inputs)`` runs the site as the host would have."""
-    conditioning: Mapping[str, Any] = MappingProxyType({})
+    conditioning: Mapping[str, Any] = {}
     """What the host's blocks receive beside the features (modulation, mask, rotary embedding), by parameter name."""
-    signals: Mapping[str, Callable[[], Any]] = MappingProxyType({})
+    signals: Mapping[str, Callable[[], Any]] = {}
     """What else can be read here, by name; computed when it is read."""
     depth: float = 0.0
     """Where in the trunk the site is, from 0 (first block) to 1 (last)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import disca
 from disca.adapters import adapter_for
+from disca.meanflow.second_time import SecondTime
 
 TIMESTEPS = [1000.0, 800.0, 500.0, 200.0]
 
@@ -103,6 +104,17 @@ def test_the_end_of_a_pipeline_lets_go(any_hunyuan: nn.Module, inputs: dict[str,
         any_hunyuan._reset_stateful_cache()  # what pipelines do at their end
         assert run.bytes_held() == 0
         assert run.summary().transformer_evaluations == 1
+
+
+def test_a_student_aside_before_the_first_call_is_refused(hunyuan: nn.Module, make_inputs: Any) -> None:
+    """It would be told times that nobody knows."""
+    inputs = make_inputs(hunyuan)
+    with SecondTime.for_host(hunyuan).attach(hunyuan), disca.attach(hunyuan, timesteps=TIMESTEPS) as run:
+        with run.aside(), pytest.raises(RuntimeError, match="aside before the first call"):
+            call(hunyuan, inputs, TIMESTEPS[0])
+        call(hunyuan, inputs, TIMESTEPS[0])
+        with run.aside():
+            call(hunyuan, inputs, TIMESTEPS[0])
 
 
 def test_calls_aside_are_full_and_leave_no_trace(any_hunyuan: nn.Module, inputs: dict[str, Any]) -> None:

@@ -113,7 +113,8 @@ WAITS = {
     "cuda": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
     "cpu": ("aten::_local_scalar_dense",),
 }
-"""What the profiler calls it where the processor waits for a device; on a processor, reads that would wait."""
+"""What the profiler calls it where the processor waits for a device; on a processor, reads that would wait, but for
+``tolist``, which is none of its operations there."""
 
 
 def waits(work: Callable[[], object], device: torch.device) -> int:

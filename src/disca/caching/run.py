@@ -105,6 +105,11 @@ class Run:
         return None if self._progress.now is BEFORE else self._progress.now
 
     def _now(self) -> Moment:
+        if self._progress.now is BEFORE:
+            raise RuntimeError(
+                "A student was called aside before the first call of the run, so nobody knows where its step begins "
+                "and ends. Call it in the run first."
+            )
         return self._progress.now
 
     @contextmanager

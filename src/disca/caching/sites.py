@@ -201,7 +201,6 @@ class _Blocks:
         self, kept: list[Features], args: tuple[Any, ...], kwargs: Mapping[str, Any], *features: Any
     ) -> Features:
         """All blocks of the site; what enters its tail is ``kept``."""
-        self._splits.check()
         entering = self._run(self._site, args, kwargs, *features)
         if self._tail:
             kept[:] = [entering]
@@ -215,14 +214,18 @@ class _Blocks:
         *features: Any,
     ) -> Features:
         """Some of the blocks, one after the other."""
-        adapter = self._adapter
+        self._splits.check()
+        adapter, count = self._adapter, len(features)
+        in_order = count > 1 and not adapter.context_first
         for stack, chosen in runs:
             blocks = list(stack)[chosen]
-            follow = adapter.following(blocks[0], args, len(features))
+            follow = adapter.following(blocks[0], args, count)
             for block in blocks:
                 if follow is not None:
-                    features = adapter.features(block(*features, *follow, **kwargs))
+                    returned = block(*features, *follow, **kwargs)
                 else:
                     now, named = adapter.replace(block, args, kwargs, features)
-                    features = adapter.features(block(*now, **named))
+                    returned = block(*now, **named)
+                as_is = in_order and type(returned) is tuple and len(returned) == count
+                features = returned if as_is else adapter.features(returned)
         return features

@@ -7,9 +7,9 @@ from typing import Any
 EULER = ("FlowMatchEulerDiscreteScheduler", "FlowMapEulerDiscreteScheduler")
 
 
-def require_euler(scheduler: Any, *, ascends: bool = False) -> Any:
-    """The scheduler, if it takes deterministic Euler steps along a flow: ``x_r = x_t - (t - r) u``, which the mean
-    velocity makes exact. Steps that combine several velocities, or add noise, go elsewhere.
+def require_euler(scheduler: Any, *, ascends: bool = False) -> None:
+    """Make sure that a scheduler takes deterministic Euler steps along a flow: ``x_r = x_t - (t - r) u``, which the
+    mean velocity makes exact. Steps that combine several velocities, or add noise, go elsewhere.
 
     ``ascends`` is for hosts that count from noise upward, and so need a scheduler that does.
 
@@ -29,4 +29,3 @@ def require_euler(scheduler: Any, *, ascends: bool = False) -> Any:
                 f"A MeanFlow student is exact only under deterministic steps from noise to data, but this {name} has "
                 f"{option}={not value}. Give the pipeline a FlowMatchEulerDiscreteScheduler with {option}={value}."
             )
-    return scheduler
